@@ -1,0 +1,30 @@
+"""Every unit by name: the one table through which commands, benches and golden models find it."""
+
+import importlib
+
+from mulfree.spec import Spec, SpecError
+
+#: Unit name -> "module:Spec class". The module is imported when the unit is asked for.
+UNITS = {
+    "lutna": "mulfree.units.lutna:LutNASpec",
+    "baseline": "mulfree.units.baseline:BaselineSpec",
+    "array": "mulfree.engine.array:ArraySpec",
+    "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
+}
+
+#: The matrix-vector cores that an array can be built from.
+KINDS = ("lutna", "baseline")
+
+
+def spec_class(unit: str) -> type[Spec]:
+    """Return the Spec class of a unit.
+
+    Raises
+    ------
+    SpecError
+        There is no unit of that name.
+    """
+    if unit not in UNITS:
+        raise SpecError(f"unit must be one of {', '.join(UNITS)}, not {unit!r}")
+    module, name = UNITS[unit].split(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,1 @@
+"""Measuring: synthesis counts, logic depth, comparisons with baselines."""

@@ -1,0 +1,1 @@
+"""Networks: training recipes, quantisation, the shipped digits network, the demo."""

@@ -1,0 +1,1 @@
+"""Golden models, benches, proofs and the runner that holds the RTL against them."""

@@ -1,0 +1,112 @@
+"""Bench of every matrix-vector core: any Spec, exhaustive where the space allows.
+
+`benches.UNIT` of each core takes its tests from here.
+"""
+
+import random
+
+import numpy as np
+from cocotb.triggers import FallingEdge, ReadOnly
+
+from mulfree.units.core import CoreSpec
+from mulfree_sim import golden
+from mulfree_sim.benches import ports
+
+#: Spaces of up to this many (weights, activations) pairs are tried whole.
+EXHAUSTIVE = 1 << 20
+#: Vectors tried of larger spaces, over so many tiles.
+VECTORS, TILES = 2000, 8
+
+
+def space(spec: CoreSpec) -> int:
+    """Return the number of distinct (weights, activations) pairs."""
+    taps = spec.lanes * (spec.act_bits + (spec.outputs * spec.weight_bits if spec.loadable else 0))
+    return 1 << min(taps, 64)
+
+
+def tiles(spec: CoreSpec, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return the weight tiles to try: all of them, or corners and random ones."""
+    shape = spec.outputs, spec.lanes
+    if not spec.loadable:
+        return [np.array(spec.matrix)]
+    codes = spec.weight_format.values()
+    if space(spec) <= EXHAUSTIVE:
+        grids = np.meshgrid(*[codes] * (spec.outputs * spec.lanes), indexing="ij")
+        return list(np.stack([g.ravel() for g in grids], -1).reshape(-1, *shape))
+    corners = [np.full(shape, code) for code in (codes[0], codes[-1], 0, 1, -1) if code in codes]
+    return [*corners, *(rng.choice(codes, shape) for _ in range(TILES))]
+
+
+def vectors(spec: CoreSpec, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return the activation vectors to try with each tile, shape (n, lanes)."""
+    act = spec.act_format
+    if space(spec) <= EXHAUSTIVE:
+        grids = np.meshgrid(*[act.values()] * spec.lanes, indexing="ij")
+        return np.stack([g.ravel() for g in grids], -1)
+    corners = np.array([[v] * spec.lanes for v in (act.low, act.high, 0, act.low + 1)])
+    return np.concatenate([corners, rng.integers(act.low, act.high + 1, (count, spec.lanes))])
+
+
+async def load(dut, spec: CoreSpec, tile: np.ndarray) -> None:
+    """Send a tile and wait until it is in use."""
+    words = tile.T.ravel()
+    await ports.Stream(dut, "weight").put([int(w) & ((1 << spec.weight_bits) - 1) for w in words])
+    while True:
+        await ReadOnly()
+        loaded = int(dut.loaded.value)
+        await FallingEdge(dut.clk)
+        if loaded:
+            return
+
+
+async def reset(dut, spec: CoreSpec) -> None:
+    """Start the clock with every input idle."""
+    idle = {"weight__valid": 0, "weight__payload": 0, "retire": 0} if spec.loadable else {}
+    await ports.start(dut, en=0, act=0, **idle)
+
+
+async def feed(dut, spec: CoreSpec, act: np.ndarray, stall: float) -> np.ndarray:
+    """Send vectors, one per enabled edge; the last one retires the tile. Return the results."""
+    latency = spec.latency
+    assert latency is not None
+    words = [ports.pack(row, spec.act_bits) for row in act.tolist()]
+    results = []
+    for step in range(len(words) + latency):
+        while random.random() < stall:
+            dut.en.value = 0
+            await FallingEdge(dut.clk)
+        dut.en.value = 1
+        if step < len(words):
+            dut.act.value = words[step]
+        if spec.loadable:
+            dut.retire.value = int(step == len(words) - 1)
+        await ReadOnly()
+        if step >= latency:
+            results.append(int(dut.result.value))
+        await FallingEdge(dut.clk)
+    dut.en.value = 0
+    return np.array([ports.unpack(r, spec.dot_bits, spec.outputs) for r in results])
+
+
+async def matches_golden(dut, stall: float = 0.0) -> None:
+    """Compare every result with the golden model, over tiles and vectors."""
+    spec = ports.spec()
+    rng = np.random.default_rng(random.getrandbits(32))
+    model = golden.model(spec)
+    await reset(dut, spec)
+    plan = tiles(spec, rng)
+    act = vectors(spec, rng, VECTORS // len(plan))
+    for tile in plan:
+        if spec.loadable:
+            await load(dut, spec, tile)
+        got = await feed(dut, spec, act, stall)
+        expected = model.matvec(spec, tile, act)
+        wrong = np.flatnonzero((got != expected).any(axis=1))
+        if wrong.size:
+            first = wrong[0]
+            raise AssertionError(
+                f"{wrong.size} of {len(act)} vectors differ; weights {tile.tolist()}, "
+                f"act {act[first].tolist()}: {got[first].tolist()}, "
+                f"not {expected[first].tolist()}"
+            )
+
