@@ -41,9 +41,9 @@ def matrix(help: str) -> Any:
     return field(default=None, metadata={"kind": "matrix", "help": help})
 
 
-def nested(help: str) -> Any:
-    """Declare a parameter that is itself a Spec."""
-    return field(metadata={"kind": "nested", "help": help})
+def nested(units: tuple[str, ...], help: str) -> Any:
+    """Declare a parameter that is itself the Spec of one of `units`."""
+    return field(metadata={"kind": "nested", "units": units, "help": help})
 
 
 def _is_int(value: object) -> bool:
@@ -72,8 +72,9 @@ def _check_field(f: dataclasses.Field, value: object) -> object:
         case "matrix":
             return _check_matrix(f.name, value)
         case "nested":
-            if not isinstance(value, Spec):
-                raise TypeError(f"{f.name} must be a Spec, not {value!r}")
+            if not isinstance(value, Spec) or value.unit not in rule["units"]:
+                units = ", ".join(rule["units"])
+                raise TypeError(f"{f.name} must be the Spec of one of {units}, not {value!r}")
     return value
 
 
