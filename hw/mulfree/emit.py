@@ -63,11 +63,12 @@ def component_verilog(
     return "".join(f"// {line}\n" for line in header) + "\n" + body.strip("\n") + "\n"
 
 
-def manifest(spec: Spec, name: str | None = None, command: str | None = None) -> dict[str, Any]:
+def manifest(
+    spec: Spec, component: wiring.Component, name: str, command: str | None = None
+) -> dict[str, Any]:
     """Return what a user or a bench must know of the module: ports, timing, Spec, versions."""
-    component = spec.component()
     return {
-        "module": name or module_name(spec),
+        "module": name,
         "unit": spec.unit,
         "command": command,
         "versions": versions(),
@@ -135,8 +136,9 @@ def write_unit(
 ) -> list[Path]:
     """Write ``NAME.v`` and ``NAME.json`` into a directory and return their paths."""
     name = name or module_name(spec)
-    text = to_verilog(spec, name, command)
-    facts = json.dumps(manifest(spec, name, command), indent=2) + "\n"
+    component = spec.component()
+    text = component_verilog(component, name, spec.to_json(), command)
+    facts = json.dumps(manifest(spec, component, name, command), indent=2) + "\n"
     return [
         write_text(directory / f"{name}.v", text),
         write_text(directory / f"{name}.json", facts),

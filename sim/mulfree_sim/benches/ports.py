@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from pathlib import Path
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from cocotb.handle import SimHandleBase
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
 from mulfree.spec import Spec
+from mulfree_sim.testbench import port_list
 
 
 def spec() -> Any:
@@ -49,10 +51,33 @@ async def start(dut: Any, **idle: int) -> None:
     for name, value in idle.items():
         getattr(dut, name).value = value
     dut.rst.value = 1
+    if "MULFREE_RECORD" in os.environ:
+        cocotb.start_soon(record(dut))
     cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
     for _ in range(2):
         await FallingEdge(dut.clk)
     dut.rst.value = 0
+
+
+async def record(dut: Any) -> None:
+    """Append every port's value, cycle by cycle, to the file that ``MULFREE_RECORD`` names.
+
+    A line is one cycle's ports as one hexadecimal number, in the order of `testbench.port_list`.
+    """
+    listed = port_list(spec())
+    digits = -(-sum(width for _, _, width in listed) // 4)
+    path, most = Path(os.environ["MULFREE_RECORD"]), int(os.environ["MULFREE_RECORD_CYCLES"])
+    lines = path.read_text().count("\n") if path.exists() else 0
+    with path.open("a") as file:
+        while lines < most:
+            await FallingEdge(dut.clk)
+            await ReadOnly()
+            word, at = 0, 0
+            for _, name, width in listed:
+                word |= int(getattr(dut, name).value) << at
+                at += width
+            file.write(f"{word:0{digits}x}\n")
+            lines += 1
 
 
 class Stream:

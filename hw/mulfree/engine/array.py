@@ -1,0 +1,205 @@
+"""A weight-stationary array: a core of any kind, accumulators behind it, streams around it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from mulfree.catalog import KINDS
+from mulfree.spec import Spec, SpecError, integer, nested
+from mulfree.units.core import CoreSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySpec(Spec):
+    """A weight-stationary array of outputs × lanes products, accumulated, with streams in and out."""
+
+    unit: ClassVar[str] = "array"
+
+    core: CoreSpec = nested(KINDS, "what the products are made of")
+    acc_bits: int = integer(32, 4, 64, "width of an accumulator, two's complement")
+    acc_slots: int = integer(1, 1, 1024, "accumulators for each output, one a vector of a batch")
+
+    def check(self) -> None:
+        """Check that an accumulator holds one dot product at the least."""
+        if self.acc_bits < self.core.dot_bits:
+            raise SpecError(
+                f"acc_bits must be at least the dot product's {self.core.dot_bits}, "
+                f"not {self.acc_bits}"
+            )
+
+    @property
+    def safe_beats(self) -> int:
+        """Beats that can be summed whatever their values; more may wrap around modulo 2^acc_bits."""
+        largest = max(
+            abs(a * w)
+            for a in (self.core.act_format.low, self.core.act_format.high)
+            for w in self.core.weight_range
+        )
+        return ((1 << (self.acc_bits - 1)) - 1) // (largest * self.core.lanes)
+
+    @property
+    def slot_bits(self) -> int:
+        """Width of an accumulator's index."""
+        return ceil_log2(self.acc_slots)
+
+    @property
+    def beat_layout(self) -> data.StructLayout:
+        """What one beat of the `act` stream holds, the activations in the low bits."""
+        return data.StructLayout(
+            {
+                "act": data.ArrayLayout(self.core.act_shape, self.core.lanes),
+                "last": 1,
+                "retire": 1,
+                "slot": self.slot_bits,
+            }
+        )
+
+    @property
+    def result_layout(self) -> data.StructLayout:
+        """What one beat of the `result` stream holds, the accumulators in the low bits."""
+        return data.StructLayout(
+            {
+                "acc": data.ArrayLayout(signed(self.acc_bits), self.core.outputs),
+                "slot": self.slot_bits,
+            }
+        )
+
+    def component(self) -> "Array":
+        """Build the array."""
+        return Array(self)
+
+
+class Array(wiring.Component):
+    """Accumulates ``acc[slot][o] += Σ_l weight[o, l] · act[l]`` over beats, one beat a clock.
+
+    Every accumulator is zero after reset and after its `last` beat. The n-th tile on `weight` serves the
+    n-th run of beats, where a run ends with a beat that has `retire` set; constant weights need no retire.
+
+    Members
+    -------
+    weight : In(stream of weights), loadable weights only
+        Tiles of outputs × lanes weights, one a beat, the outputs of lane 0 first.
+    act : In(stream of spec.beat_layout)
+        `act`: the activations; `slot`: the accumulator; `last`: send that accumulator on and clear it;
+        `retire`: the last beat of the present tile.
+    result : Out(stream of spec.result_layout)
+        `acc`: the sums of every output; `slot`: whose.
+    """
+
+    port_help = {
+        "weight": "tiles of weights, one a beat, the outputs of lane 0 first",
+        "act": "activations; last: send the accumulator and clear it; retire: last use of the tile; "
+        "slot: which accumulator",
+        "result": "sums of every output, and the slot they were gathered in",
+    }
+
+    def __init__(self, spec: ArraySpec) -> None:
+        ports = {
+            "act": In(stream.Signature(spec.beat_layout)),
+            "result": Out(stream.Signature(spec.result_layout)),
+        }
+        if spec.core.loadable:
+            ports["weight"] = In(stream.Signature(spec.core.weight_shape))
+        super().__init__(ports)
+        self.spec = spec
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the core, the control that travels beside it, and the accumulators."""
+        m = Module()
+        spec = self.spec
+        m.submodules.core = core = spec.core.component()
+        beat = self.act.payload
+
+        # The whole pipeline stands still while a result is refused.
+        en = Signal()
+        accept = Signal()
+        m.d.comb += [
+            en.eq(~self.result.valid | self.result.ready),
+            core.en.eq(en),
+            core.act.eq(beat.act),
+            accept.eq(self.act.valid & self.act.ready),
+        ]
+        if spec.core.loadable:
+            m.d.comb += [
+                core.weight.payload.eq(self.weight.payload),
+                core.weight.valid.eq(self.weight.valid),
+                self.weight.ready.eq(core.weight.ready),
+                self.act.ready.eq(en & core.loaded),
+                core.retire.eq(accept & beat.retire),
+            ]
+        else:
+            m.d.comb += self.act.ready.eq(en)
+
+        travelling = data.StructLayout({"valid": 1, "last": 1, "slot": spec.slot_bits})
+        stage = Signal(travelling)
+        m.d.comb += [
+            stage.valid.eq(accept),
+            stage.last.eq(beat.last),
+            stage.slot.eq(beat.slot),
+        ]
+        for rank in range(spec.core.latency):
+            following = Signal(travelling, name=f"stage_{rank + 1}")
+            with m.If(en):
+                m.d.sync += following.eq(stage)
+            stage = following
+
+        self._accumulate(m, en, stage, core.result)
+        return m
+
+    def _accumulate(self, m: Module, en: Signal, stage: data.View, dot: data.View) -> None:
+        """Add the dot products to the slot's accumulators; at `last`, send and clear them."""
+        spec = self.spec
+        step = en & stage.valid
+        held = (
+            self._held_in_registers(m, step, stage)
+            if spec.acc_slots == 1
+            else self._held_in_memory(m, step, stage)
+        )
+        sums = Signal(data.ArrayLayout(signed(spec.acc_bits), spec.core.outputs))
+        for o in range(spec.core.outputs):
+            m.d.comb += sums[o].eq(held.read[o] + dot[o])
+        m.d.comb += held.write.eq(sums)
+        with m.If(en):
+            m.d.sync += [
+                self.result.valid.eq(stage.valid & stage.last),
+                self.result.payload.acc.eq(sums),
+                self.result.payload.slot.eq(stage.slot),
+            ]
+
+    def _held_in_registers(self, m: Module, step: Signal, stage: data.View) -> "_Held":
+        # Clearing by the registers' synchronous reset costs no logic; a gate before the adder would.
+        held = _Held(self.spec)
+        with m.If(step):
+            m.d.sync += held.read.eq(held.write)
+            with m.If(stage.last):
+                m.d.sync += held.read.eq(0)
+        return held
+
+    def _held_in_memory(self, m: Module, step: Signal, stage: data.View) -> "_Held":
+        held = _Held(self.spec)
+        word = held.read.as_value().shape()
+        m.submodules.acc = acc = Memory(shape=word, depth=self.spec.acc_slots, init=[])
+        read = acc.read_port(domain="comb")
+        write = acc.write_port()
+        m.d.comb += [
+            read.addr.eq(stage.slot),
+            held.read.eq(read.data),
+            write.addr.eq(stage.slot),
+            write.data.eq(Mux(stage.last, 0, held.write.as_value())),
+            write.en.eq(step),
+        ]
+        return held
+
+
+class _Held:
+    """The accumulators of one slot: what they hold and what they are to hold next."""
+
+    def __init__(self, spec: ArraySpec) -> None:
+        layout = data.ArrayLayout(signed(spec.acc_bits), spec.core.outputs)
+        self.read = Signal(layout, name="acc_held")
+        self.write = Signal(layout, name="acc_next")

@@ -1,0 +1,111 @@
+"""A self-checking Verilog testbench of any unit, for flows without Python.
+
+The unit's cocotb bench runs, which holds every result against the golden model; the first cycles of it are
+recorded port by port and played back by the testbench, which compares every output in every cycle.
+"""
+
+import tempfile
+from pathlib import Path
+
+from mulfree.emit import ports, to_verilog
+from mulfree.files import write_text
+from mulfree.spec import Spec
+from mulfree_sim import runner
+
+#: Cycles recorded at the most.
+CYCLES = 2000
+
+
+def write_testbench(spec: Spec, directory: Path, name: str, seed: int) -> list[Path]:
+    """Write ``NAME_tb.v`` and its vectors ``NAME_tb.hex``; return their paths.
+
+    Raises
+    ------
+    SimulationError
+        The bench does not pass, so that there is nothing to record.
+    """
+    with tempfile.TemporaryDirectory(prefix="mulfree-") as scratch:
+        record = Path(scratch) / "record"
+        result = runner.run(
+            to_verilog(spec, name),
+            name,
+            f"mulfree_sim.benches.{spec.unit}",
+            simulator="icarus" if runner.available("icarus") else "verilator",
+            seed=seed,
+            environment={
+                "MULFREE_SPEC": spec.to_json(),
+                "MULFREE_RECORD": str(record),
+                "MULFREE_RECORD_CYCLES": str(CYCLES),
+            },
+        )
+        if not result.passed:
+            raise runner.SimulationError(f"the bench of {spec.unit} fails:\n{result.log[-2000:]}")
+        vectors = record.read_text()
+    text = _testbench(spec, name, cycles=vectors.count("\n"))
+    return [
+        write_text(directory / f"{name}_tb.v", text),
+        write_text(directory / f"{name}_tb.hex", vectors),
+    ]
+
+
+def port_list(spec: Spec) -> list[tuple[str, str, int]]:
+    """Return (direction, name, width) of every port but the clock, reset first."""
+    listed = ports(spec.component())
+    return [
+        ("input", "rst", 1),
+        *((p["direction"], p["name"], p["width"]) for p in listed if p["width"]),
+    ]
+
+
+def _testbench(spec: Spec, name: str, cycles: int) -> str:
+    listed = port_list(spec)
+    total = sum(width for _, _, width in listed)
+    lines, at = [], 0
+    for direction, port, width in listed:
+        span = f"[{width - 1}:0] " if width > 1 else ""
+        word = f"word[{at} +: {width}]"
+        if direction == "input":
+            lines.append(("declare", f"  wire {span}{port} = {word};"))
+        else:
+            lines.append(("declare", f"  wire {span}{port};"))
+            lines.append(
+                (
+                    "check",
+                    f'      if ({port} !== {word}) begin errors = errors + 1; $display("cycle %0d: '
+                    f'{port} is %h, not %h", cycle, {port}, {word}); end',
+                )
+            )
+        at += width
+    connections = ",\n".join(f"    .{port}({port})" for _, port, _ in listed)
+    body = "\n".join(text for kind, text in lines if kind == "declare")
+    checks = "\n".join(text for kind, text in lines if kind == "check")
+    return f"""// Self-checking testbench of {name}: plays {name}_tb.hex back and compares every output.
+// Run: iverilog -g2005 -o tb {name}.v {name}_tb.v && vvp tb
+`timescale 1ns / 1ps
+module {name}_tb;
+  localparam CYCLES = {cycles};
+  reg [{total - 1}:0] vectors [0:CYCLES-1];
+  reg [{total - 1}:0] word;
+  reg clk = 0;
+  integer cycle, errors;
+{body}
+  {name} dut (
+    .clk(clk),
+{connections}
+  );
+  initial begin
+    $readmemh("{name}_tb.hex", vectors);
+    errors = 0;
+    for (cycle = 0; cycle < CYCLES; cycle = cycle + 1) begin
+      word = vectors[cycle];
+      #5;
+{checks}
+      clk = 1;
+      #5 clk = 0;
+    end
+    if (errors == 0) $display("PASS: %0d cycles", CYCLES);
+    else $display("FAIL: %0d differences", errors);
+    $finish;
+  end
+endmodule
+"""
