@@ -8,6 +8,7 @@ from mulfree.spec import Spec, SpecError
 UNITS = {
     "lutna": "mulfree.units.lutna:LutNASpec",
     "baseline": "mulfree.units.baseline:BaselineSpec",
+    "bitplane": "mulfree.units.bitplane:BitPlaneSpec",
     "array": "mulfree.engine.array:ArraySpec",
     "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
 }
