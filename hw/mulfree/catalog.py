@@ -9,6 +9,8 @@ UNITS = {
     "lutna": "mulfree.units.lutna:LutNASpec",
     "baseline": "mulfree.units.baseline:BaselineSpec",
     "bitplane": "mulfree.units.bitplane:BitPlaneSpec",
+    "wht": "mulfree.units.wht:WHTSpec",
+    "wht2d": "mulfree.units.wht:WHT2DSpec",
     "array": "mulfree.engine.array:ArraySpec",
     "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
 }
