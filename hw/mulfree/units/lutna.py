@@ -1,0 +1,465 @@
+"""LUT-NA: multiply-accumulate by look-up, wide products cut into small ones.
+
+The activation is cut into digits, a table gives W·d for each digit value, and the product is
+Σ table[digit_c] · 2^(c · digit_bits) (Sen et al., "Look-Up Table based Neural Network Hardware", 2024; the
+decomposition is a reconstruction). docs/units/lutna.md describes the forms and when to pick which.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib.memory import Memory
+
+from mulfree.arith import digits
+from mulfree.arith.trees import Term, add_tree, levels, shape_for, spread
+from mulfree.spec import SpecError, choice, flag, integer
+from mulfree.units.core import Core, CoreSpec, TileHandshake, WeightRegisters
+from mulfree.units.tables import TableGenerator
+
+#: Longest address of a table in each kind of store; beyond it, tables outgrow every device.
+ADDRESS_BITS = {"distributed": 8, "block": 12, "registers": 4, "split": 4, "constant": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LutNASpec(CoreSpec):
+    """LUT-NA: a matrix-vector core whose products are looked up digit by digit."""
+
+    unit: ClassVar[str] = "lutna"
+
+    digit_bits: int = integer(
+        0, 1, 16, "width of a digit: 1 to 4, or act_bits for one direct look-up", unset=0
+    )
+    table_lanes: int = integer(0, 1, 8, "lanes that share a table: 1, 2, 4 or 8", unset=0)
+    tables: str = choice(
+        "distributed", ("distributed", "block", "registers"), "where loadable tables are kept"
+    )
+    storage: str = choice("full", ("full", "odd"), "entries kept: every one, or odd multiples only")
+    split_weight: int = integer(
+        0, 1, 4, "cut the weight too, into digits of so many bits; 0 leaves it whole", unset=0
+    )
+    drop_digits: int = integer(0, 0, 15, "lowest digits left out, which makes it approximate")
+    compensation: bool = flag(False, "count the dropped digits as half of their range")
+    pipeline: int = integer(
+        -1, 0, 16, "register ranks in the adder tree, at most its levels", unset=-1
+    )
+    generators: int = integer(1, 1, 256, "outputs whose table entries are made at the same time")
+
+    def check(self) -> None:
+        """Fill in what is left to be derived, then check the rules between parameters."""
+        super().check()
+        self._derive_digits()
+        store, digit, lanes = self.store, self.digit_bits, self.table_lanes
+        widest = ADDRESS_BITS[store]
+        rules = {
+            f"digit_bits must be at most act_bits ({self.act_bits}), not {digit}": digit
+            <= self.act_bits,
+            f"digit_bits must be 1 to 4, or act_bits ({self.act_bits}), not {digit}": digit <= 4
+            or digit == self.act_bits,
+            f"table_lanes must be 1, 2, 4 or 8, not {lanes}": lanes in (1, 2, 4, 8),
+            f"table_lanes must divide lanes ({self.lanes}), not {lanes}": self.lanes % lanes == 0,
+            f"table_lanes must be 1 for {store} tables, not {lanes}": lanes == 1
+            or store not in ("registers", "split"),
+            f"digit_bits × table_lanes must be at most {widest} for {store} tables, "
+            f"not {digit * lanes}": digit * lanes <= widest,
+            f"storage must be full for {store} tables, not odd": self.storage == "full"
+            or store not in ("constant", "split"),
+            "storage must be full when digit_bits is 1 or table_lanes above 1, not odd": (
+                self.storage == "full" or (digit > 1 and lanes == 1)
+            ),
+            f"split_weight must be 0 when weights is constant, not {self.split_weight}": (
+                not self.split_weight or self.loadable
+            ),
+            f"drop_digits must be below the number of digits ({self.act_digits}), "
+            f"not {self.drop_digits}": self.drop_digits < self.act_digits,
+            "compensation must be false when drop_digits is 0, not True": (
+                not self.compensation or self.drop_digits > 0
+            ),
+            f"generators must divide outputs ({self.outputs}), not {self.generators}": (
+                self.outputs % self.generators == 0
+            ),
+        }
+        for sentence, holds in rules.items():
+            if not holds:
+                raise SpecError(sentence)
+        depth = levels(self.term_count)
+        if self.pipeline == -1:
+            object.__setattr__(self, "pipeline", depth)
+        if self.pipeline > depth:
+            raise SpecError(f"pipeline must be at most the tree's {depth}, not {self.pipeline}")
+
+    def _derive_digits(self) -> None:
+        """Choose the digits and lanes of a table so that its address fills the memory's own."""
+        address = {"distributed": 4, "block": 8, "registers": 2, "split": 4, "constant": 4}
+        room, digit, lanes = address[self.store], self.digit_bits, self.table_lanes
+        joint = self.store in ("distributed", "block", "constant")
+        if not lanes:
+            most = (room // digit if digit else room) if joint and self.storage == "full" else 1
+            fits = (n for n in (8, 4, 2) if n <= most and self.lanes % n == 0)
+            lanes = next(fits, 1)
+        digit = digit or max(1, min(self.act_bits, room // lanes, 8 if lanes == 1 else 4))
+        if digit > 4 and digit != self.act_bits:
+            digit = 4
+        object.__setattr__(self, "table_lanes", lanes)
+        object.__setattr__(self, "digit_bits", digit)
+
+    @property
+    def store(self) -> str:
+        """What the tables are made of: constant, split, registers, distributed or block."""
+        if not self.loadable:
+            return "constant"
+        return "split" if self.split_weight else self.tables
+
+    @property
+    def act_digits(self) -> int:
+        """Digits of an activation."""
+        return digits.count(self.act_bits, self.digit_bits)
+
+    @property
+    def weight_digits(self) -> int:
+        """Digits of a weight; one where it is not split."""
+        return digits.count(self.weight_bits, self.split_weight) if self.split_weight else 1
+
+    @property
+    def groups(self) -> int:
+        """Lane groups that share a table."""
+        return self.lanes // self.table_lanes
+
+    @property
+    def compensation_value(self) -> int:
+        """Multiple of W that stands for the dropped digits: half of their range, or nothing."""
+        return 1 << (self.digit_bits * self.drop_digits - 1) if self.compensation else 0
+
+    @property
+    def term_count(self) -> int:
+        """Operands of each output's adder tree."""
+        looked_up = self.groups * (self.act_digits - self.drop_digits) * self.weight_digits
+        compensating = {"constant": 1, "distributed": self.groups, "block": self.groups}
+        corrections = self.lanes if self.store == "registers" and self.act_signed else 0
+        return (
+            looked_up
+            + (compensating.get(self.store, self.lanes) if self.compensation else 0)
+            + corrections
+        )
+
+    @property
+    def latency(self) -> int:
+        """Input register (a block RAM has its own), look-up register, ranks of the tree."""
+        return (1 if self.store == "block" else 2) + self.pipeline
+
+    def single(self) -> Self:
+        """Return the same arithmetic for one lane and one output, loadable."""
+        return replace(
+            self,
+            outputs=1,
+            lanes=1,
+            table_lanes=1,
+            generators=1,
+            weights="loadable",
+            matrix=None,
+            double_buffer=False,
+            pipeline=-1,
+            tables="registers" if self.digit_bits <= 4 else "block",
+            storage="full",
+        )
+
+    def component(self) -> "LutNA":
+        """Build the core."""
+        return LutNA(self)
+
+
+class LutNA(Core):
+    """Looks up every digit of every activation and adds what it finds, digit by digit shifted.
+
+    Activations are registered, looked up, registered again and summed in a tree; a block RAM's own input
+    register takes the place of the first rank.
+    """
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the store, the look-ups and an adder tree for each output."""
+        m = Module()
+        spec = self.spec
+        act = [self.act[lane] for lane in range(spec.lanes)]
+        if spec.store != "block":
+            held = Signal.like(self.act, name="act_q", reset_less=True)
+            with m.If(self.en):
+                m.d.sync += held.eq(self.act)
+            act = [held[lane] for lane in range(spec.lanes)]
+        terms = _STORES[spec.store](self, m, act)
+        ranks = spread(levels(spec.term_count), spec.pipeline)
+        registers = ranks if spec.store == "block" else (0, *ranks)
+        for o in range(spec.outputs):
+            total = add_tree(
+                m, terms[o], registers=registers, enable=self.en, name=f"sum_{o}"
+            )
+            m.d.comb += self.result[o].eq(total.value)
+        return m
+
+    def kept_digits(self, act: list[Value]) -> list[list[tuple[int, Value]]]:
+        """Return (place, digit) of every kept digit, for every lane."""
+        spec = self.spec
+        return [list(enumerate(digits.cut(x, spec.digit_bits)))[spec.drop_digits :] for x in act]
+
+
+def _constant(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
+    """Fold every table into logic at generation."""
+    spec = core.spec
+    kept = core.kept_digits(act)
+    terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
+    for group in range(spec.groups):
+        lanes = range(group * spec.table_lanes, (group + 1) * spec.table_lanes)
+        for index, (place, _) in enumerate(kept[0]):
+            top = spec.act_signed and place == spec.act_digits - 1
+            address = Cat(*(kept[lane][index][1] for lane in lanes))
+            for o in range(spec.outputs):
+                weights = [spec.matrix[o][lane] for lane in lanes]
+                entries = _entries(weights, spec.digit_bits, top)
+                bounds = min(entries), max(entries)
+                entry = Signal(shape_for(bounds), name=f"entry_{o}_{group}_{place}")
+                with m.Switch(address):
+                    for at, value in enumerate(entries):
+                        with m.Case(at):
+                            m.d.comb += entry.eq(value)
+                terms[o].append(Term(entry, place * spec.digit_bits, bounds=bounds))
+    if spec.compensation:
+        for o in range(spec.outputs):
+            constant = sum(spec.matrix[o]) * spec.compensation_value
+            terms[o].append(Term(Const(constant, shape_for((constant, constant)))))
+    return terms
+
+
+def _entries(weights: list[int], digit_bits: int, top: bool) -> list[int]:
+    """Return Σ W_i·d_i for every address, the first lane's digit in the low bits."""
+    size = 1 << digit_bits
+    values = [d - size if top and d >= size // 2 else d for d in range(size)]
+    entries = [0]
+    for weight in weights:
+        entries = [entry + weight * d for d in values for entry in entries]
+    return entries
+
+
+def _registers(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
+    """Keep the multiples of every weight in flip-flops, made as the weight arrives."""
+    spec = core.spec
+    odd = spec.storage == "odd"
+    table = digits.multiples(m, core.weight.payload, spec.digit_bits, odd)
+    width = spec.weight_bits + spec.digit_bits
+    tile = _weight_registers(core, m, table)
+    kept = core.kept_digits(act)
+    terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
+    for lane in range(spec.lanes):
+        for o in range(spec.outputs):
+            stored = tile[lane * spec.outputs + o]
+            weight = stored[: spec.weight_bits].as_signed()
+            for place, digit in kept[lane]:
+                product = digits.look_up(m, stored, digit, width, odd)
+                terms[o].append(Term(product, place * spec.digit_bits))
+            if spec.act_signed:
+                padded = spec.act_digits * spec.digit_bits
+                terms[o].append(digits.sign_correction(act[lane], weight, padded))
+    _compensate(core, terms, lambda lane, o: tile[lane * spec.outputs + o][: spec.weight_bits])
+    return terms
+
+
+def _split(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
+    """Cut the weight as well: one constant table of small products serves all."""
+    spec = core.spec
+    tile = _weight_registers(core, m, core.weight.payload)
+    terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
+    for lane, kept in enumerate(core.kept_digits(act)):
+        for o in range(spec.outputs):
+            weight = tile[lane * spec.outputs + o].as_signed()
+            for place, digit in kept:
+                a = digit.as_signed() if _is_top(spec, place) else digit
+                cut = digits.cut(weight, spec.split_weight)
+                for at, w in enumerate(cut):
+                    b = w.as_signed() if at == len(cut) - 1 else w
+                    shift = place * spec.digit_bits + at * spec.split_weight
+                    terms[o].append(Term(digits.small_product(m, a, b), shift))
+    _compensate(core, terms, lambda lane, o: tile[lane * spec.outputs + o])
+    return terms
+
+
+def _is_top(spec: LutNASpec, place: int) -> bool:
+    return spec.act_signed and place == spec.act_digits - 1
+
+
+def _compensate(core: LutNA, terms: list[list[Term]], weight: Any) -> None:
+    """Add W·compensation_value for every lane and output."""
+    spec = core.spec
+    if spec.compensation:
+        shift = spec.compensation_value.bit_length() - 1
+        for lane in range(spec.lanes):
+            for o in range(spec.outputs):
+                terms[o].append(Term(weight(lane, o).as_signed(), shift))
+
+
+def _weight_registers(core: LutNA, m: Module, payload: Any) -> list[Value]:
+    """Return the words of a tile kept in flip-flops, each made from a weight as it arrives."""
+    spec = core.spec
+    words = spec.outputs * spec.lanes
+    m.submodules.weights = store = WeightRegisters(len(payload), words, spec.double_buffer)
+    m.d.comb += [
+        store.weight.payload.eq(payload),
+        store.weight.valid.eq(core.weight.valid),
+        core.weight.ready.eq(store.weight.ready),
+    ]
+    _connect_retire(core, m, store)
+    return [store.tile[word] for word in range(words)]
+
+
+def _connect_retire(core: LutNA, m: Module, store: Any) -> None:
+    """Give the tile back once the registered activations have been looked up."""
+    pending = Signal()
+    with m.If(core.retire | core.en):
+        m.d.sync += pending.eq(core.retire)
+    m.d.comb += [
+        store.retire.eq(pending & core.en),
+        core.loaded.eq(store.loaded & ~pending),
+    ]
+
+
+class _Tables(NamedTuple):
+    """Range and coding of joint table entries in memories."""
+
+    plain: tuple[int, int]
+    signed_top: tuple[int, int]
+    entry_bits: int
+
+    @classmethod
+    def of(cls, spec: LutNASpec) -> "_Tables":
+        low, high = spec.weight_range
+        most, half = (1 << spec.digit_bits) - 1, 1 << (spec.digit_bits - 1)
+        plain = low * most * spec.table_lanes, high * most * spec.table_lanes
+        ends = [w * d * spec.table_lanes for w in (low, high) for d in (-half, half - 1)]
+        top = min(ends), max(ends)
+        uses_top = spec.act_signed and spec.digit_bits > 1
+        ranges = [plain, top] if uses_top else [plain]
+        return cls(plain, top, max(len(Const(0, shape_for(r))) for r in ranges))
+
+
+def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
+    """Keep a joint table for every lane group and digit place in a memory of its own."""
+    spec = core.spec
+    tables = _Tables.of(spec)
+    block, odd = spec.store == "block", spec.storage == "odd"
+    top_pass = spec.act_signed and spec.digit_bits > 1
+    passes = (*([False] if spec.act_digits > 1 or not top_pass else []), *([True] * top_pass))
+    m.submodules.generator = generator = TableGenerator(
+        outputs=spec.outputs,
+        lanes=spec.table_lanes,
+        groups=spec.groups,
+        weight_bits=spec.weight_bits,
+        entry_bits=tables.entry_bits,
+        digit_bits=spec.digit_bits,
+        odd=odd,
+        passes=passes,
+        generators=spec.generators,
+    )
+    m.submodules.handshake = handshake = TileHandshake(spec.double_buffer)
+    m.d.comb += [
+        generator.hold.eq(~handshake.writable),
+        generator.weight.payload.eq(core.weight.payload),
+        generator.weight.valid.eq(core.weight.valid),
+        core.weight.ready.eq(generator.weight.ready),
+        handshake.filled.eq(generator.filled),
+    ]
+    if block:
+        m.d.comb += [handshake.retire.eq(core.retire), core.loaded.eq(handshake.loaded)]
+    else:
+        _connect_retire(core, m, handshake)
+
+    kept = core.kept_digits(act)
+    terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
+    for group in range(spec.groups):
+        lanes = range(group * spec.table_lanes, (group + 1) * spec.table_lanes)
+        for index, (place, _) in enumerate(kept[0]):
+            top = _is_top(spec, place)
+            digits_here = [kept[lane][index][1] for lane in lanes]
+            write = generator.write[group]
+            if len(passes) > 1:
+                write &= generator.signed_top == (top and top_pass)
+            word = _memory(
+                core, m, f"table_{group}_{place}", digits_here, generator, write, handshake.bank
+            )
+            for o in range(spec.outputs):
+                entry = word.word_select(o, tables.entry_bits).as_signed()
+                shift = place * spec.digit_bits
+                if odd:
+                    entry, known = _even_again(m, entry, digits_here[0], top), None
+                else:
+                    known = tables.signed_top if top and top_pass else tables.plain
+                negate = top and spec.digit_bits == 1
+                terms[o].append(Term(entry, shift, negate=negate, bounds=known))
+        if spec.compensation:
+            weights = _weight_sum(core, m, generator, group, tables.entry_bits)
+            for o in range(spec.outputs):
+                total = weights.word_select(o, tables.entry_bits).as_signed()
+                terms[o].append(Term(total, spec.compensation_value.bit_length() - 1))
+    return terms
+
+
+def _memory(
+    core: LutNA, m: Module, name: str, digits_here: list[Value], generator: TableGenerator,
+    write: Value, bank: Signal,
+) -> Value:  # fmt: skip
+    """Build one table and return the word looked up."""
+    spec = core.spec
+    if spec.storage == "odd":
+        address = _odd_index(m, digits_here[0])
+    else:  # bit-major, as the generator counts
+        address = Cat(*(Cat(*(d[bit] for d in digits_here)) for bit in range(spec.digit_bits)))
+    read_address, write_address = address, generator.address
+    if spec.double_buffer:
+        read_address, write_address = Cat(address, bank), Cat(generator.address, ~bank)
+    # A table is never read where it is written, which synthesis cannot see: without the second attribute it
+    # would build logic for that case around every block RAM.
+    attributes = {"ram_style": "block", "no_rw_check": 1} if spec.store == "block" else {}
+    depth = 1 << len(write_address)
+    m.submodules[name] = memory = Memory(
+        shape=len(generator.word), depth=depth, init=[], attrs=attributes
+    )
+    port = memory.write_port()
+    m.d.comb += [port.addr.eq(write_address), port.data.eq(generator.word), port.en.eq(write)]
+    if spec.store == "block":
+        read = memory.read_port()
+        m.d.comb += read.en.eq(core.en)
+    else:
+        read = memory.read_port(domain="comb")
+    m.d.comb += read.addr.eq(read_address)
+    return read.data
+
+
+def _odd_index(m: Module, digit: Value) -> Value:
+    """Return where the digit's odd part is kept: digit = (2 · index + 1) · 2^zeros."""
+    index = Signal(len(digit) - 1)
+    for zeros in reversed(range(len(digit))):
+        with m.If(digit[zeros]):
+            # The sign of a top digit shifts in; it stays among the kept bits.
+            m.d.comb += index.eq(digit.as_signed() >> (zeros + 1))
+    return index
+
+
+def _even_again(m: Module, entry: Value, digit: Value, top: bool) -> Value:
+    raise NotImplementedError
+
+
+def _weight_sum(
+    core: LutNA, m: Module, generator: TableGenerator, group: int, entry_bits: int
+) -> Value:
+    """Return Σ W_i of a lane group, caught as it passes: the entry at which every digit is 1."""
+    spec = core.spec
+    ones = 0 if spec.storage == "odd" else (1 << spec.table_lanes) - 1
+    caught = Signal(len(generator.word), name=f"weight_sum_{group}", reset_less=True)
+    with m.If(generator.write[group] & (generator.address == ones)):
+        m.d.sync += caught.eq(generator.word)
+    return caught
+
+
+_STORES = {
+    "constant": _constant,
+    "registers": _registers,
+    "split": _split,
+    "distributed": _memories,
+    "block": _memories,
+}
