@@ -20,8 +20,9 @@ def butterfly(a: Any, b: Any) -> tuple[Value, Value]:
 def _extended(total: Value, a_sign: Value, b_sign: Value) -> Value:
     """Return the sum of two operands of an even width with its top bit made beside the carry chain.
 
-    Fabrics with two bits a carry cell (ECP5) spend a whole cell on the bit that makes the width odd. It is a
-    function of the signs and the bit below: where the signs agree it is theirs, else nothing overflows.
+    Fabrics with two bits a carry cell (ECP5) spend a whole cell on the bit that makes the width
+    odd. It is a function of the signs and the bit below: where the signs agree it is theirs, else
+    nothing overflows.
     """
     width = len(total) - 1
     if width % 2:

@@ -7,8 +7,8 @@ import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly, Timer
 
 from mulfree.units.wht import TransformSpec
-from mulfree_sim.golden import wht
 from mulfree_sim.benches import ports
+from mulfree_sim.golden import wht
 
 #: Spaces of up to this many bits a vector are tried whole in the parallel form.
 EXHAUSTIVE_BITS = 16
@@ -19,7 +19,7 @@ STALLS = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.3, 0.3))
 
 
 def vectors(spec: TransformSpec, count: int) -> np.ndarray:
-    """Return vectors to try, shape (n, in_length): all of a small space, or corners and random ones."""
+    """Return vectors to try, shape (n, in_length): all of a small space, or a choice."""
     rng = np.random.default_rng(random.getrandbits(32))
     coding, length = spec.sample_format, spec.in_length
     if spec.form == "parallel" and length * spec.bits <= EXHAUSTIVE_BITS:

@@ -21,11 +21,12 @@ def cycles(spec: TransformSpec) -> int:
 class Folded(wiring.Component):
     """Takes a vector, transforms it in place, and gives it back; one at a time.
 
-    Each lane has a memory of ``size / lanes`` words and one adder that adds or subtracts, a word a clock.
-    The levels between rows come first: the two words of a pair are read one after the other, and the sum
-    and the difference are written in their places. In the levels inside a row the lower lane of a pair adds
-    and the upper one subtracts. Pairs are always half the lanes apart: writing deals the lanes out as a
-    riffle of cards does, which after all levels has brought every word back to its own lane.
+    Each lane has a memory of ``size / lanes`` words and one adder that adds or subtracts, a word a
+    clock. The levels between rows come first: the two words of a pair are read one after the other,
+    and the sum and the difference are written in their places. In the levels inside a row the lower
+    lane of a pair adds and the upper one subtracts. Pairs are always half the lanes apart: writing
+    deals the lanes out as a riffle of cards does, which after all levels has brought every word
+    back to its own lane.
 
     Members
     -------

@@ -44,7 +44,7 @@ class Frame(wiring.Component):
 
 
 class Pad(wiring.Component):
-    """Adds beats of zeros to a stream where a frame says so. Combinational from stream to stream."""
+    """Adds beats of zeros to a stream where a frame says so, without a register."""
 
     def __init__(self, shape: Any, runs: list[tuple[int, int]]) -> None:
         self._runs = runs
@@ -67,7 +67,7 @@ class Pad(wiring.Component):
 
 
 class Crop(wiring.Component):
-    """Drops the beats of a stream that a frame calls padding. Combinational from stream to stream."""
+    """Drops the beats of a stream that a frame calls padding, without a register."""
 
     def __init__(self, shape: Any, runs: list[tuple[int, int]]) -> None:
         self._runs = runs
@@ -105,11 +105,11 @@ class Framed(wiring.Component):
     Members
     -------
     sample : In(stream of spec.sample_layout)
-        Samples 0…lanes−1, then the next ones. In the serial form a beat is one bit of each of them, the
-        lowest first, `bits` beats each.
+        Samples 0…lanes−1, then the next ones. In the serial form a beat is one bit of each of them,
+        the lowest first, `bits` beats each.
     result : Out(stream of spec.result_layout)
-        Results likewise; in the serial form `result_bits` beats each. Every result of a vector leaves without
-        another vector coming in.
+        Results likewise; in the serial form `result_bits` beats each. Every result of a vector
+        leaves without another vector coming in.
     """
 
     port_help = {

@@ -13,8 +13,8 @@ from mulfree.units.wht.spec import TransformSpec
 class Parallel(wiring.Component):
     """Computes ``result = H · sample`` for one vector per enabled clock edge.
 
-    The samples of a vector that is padded, and the results that an inverse crops, exist as zeros and as
-    nothing: the synthesis tool removes what hangs on them.
+    The samples of a vector that is padded, and the results that an inverse crops, exist as zeros
+    and as nothing: the synthesis tool removes what hangs on them.
 
     Members
     -------

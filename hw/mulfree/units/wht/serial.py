@@ -68,12 +68,12 @@ class Delay(wiring.Component):
 class Serial(wiring.Component):
     """Takes and gives vectors bit by bit, the lowest first, `lanes` samples side by side.
 
-    Samples arrive in `bits` beats and stretch to `word_bits` clocks inside; results leave in `result_bits` beats.
-    Between samples of one beat a butterfly is two full adders; between beats it is the same around a
-    delay (as in the streaming form). All levels share one counter and move together. When no
-    vector follows, the engine runs on by itself until the last results are out. Once the first bit of a vector
-    is taken, the results of the one before move only with its bits: a source that has begun a vector must
-    be able to finish it without waiting for results.
+    Samples arrive in `bits` beats and stretch to `word_bits` clocks inside; results leave in
+    `result_bits` beats. Between samples of one beat a butterfly is two full adders; between beats
+    it is the same around a delay (as in the streaming form). All levels share one counter and move
+    together. When no vector follows, the engine runs on by itself until the last results are out.
+    Once the first bit of a vector is taken, the results of the one before move only with its bits:
+    a source that has begun a vector must be able to finish it without waiting for results.
 
     Members
     -------

@@ -9,7 +9,7 @@ from amaranth.lib import data
 
 from mulfree.arith.rounding import saturate, shift_half_up
 from mulfree.formats import Int
-from mulfree.spec import Spec, SpecError, choice, integer, flag
+from mulfree.spec import Spec, SpecError, choice, flag, integer
 
 FORMS = ("parallel", "streaming", "folded", "serial")
 
@@ -204,8 +204,8 @@ class TransformSpec(Spec):
 class WHTSpec(TransformSpec):
     """A one-dimensional Walsh-Hadamard transform, whole or in blocks.
 
-    With `length`, a vector of any length is cut into blocks of `points`, the last one padded with zeros, and
-    each block is transformed by itself (the block transform BWHT).
+    With `length`, a vector of any length is cut into blocks of `points`, the last one padded with
+    zeros, and each block is transformed by itself (the block transform BWHT).
     """
 
     unit: ClassVar[str] = "wht"
@@ -237,8 +237,8 @@ class WHTSpec(TransformSpec):
 class WHT2DSpec(TransformSpec):
     """A two-dimensional Walsh-Hadamard transform of a map, by rows and columns.
 
-    The map arrives row by row. Each side is padded with zeros to a power of two. In natural order the
-    transform of rows and columns is the one-dimensional transform of the row-major vector
+    The map arrives row by row. Each side is padded with zeros to a power of two. In natural order
+    the transform of rows and columns is the one-dimensional transform of the row-major vector
     (``H_R ⊗ H_C = H_RC``), so that nothing is ever transposed.
     """
 

@@ -1,4 +1,4 @@
-"""The streaming form: vectors flow through one butterfly level after the other, some samples a clock."""
+"""The streaming form: vectors flow through the butterfly levels, some samples a clock."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from mulfree.units.wht.spec import TransformSpec
 class DelayLevel(wiring.Component):
     """A butterfly level between samples `delay` beats apart, on all lanes alike.
 
-    The first `delay` beats of a pair of halves are kept. With each beat of the second half the sum leaves and
-    the difference takes the kept sample's place; differences leave in the beats that follow, whether or
-    not new samples come in with them (single-path delay feedback). Combinational from `sample` to
-    `result`.
+    The first `delay` beats of a pair of halves are kept. With each beat of the second half the sum
+    leaves and the difference takes the kept sample's place; differences leave in the beats that
+    follow, whether or not new samples come in with them (single-path delay feedback). Combinational
+    from `sample` to `result`.
 
     Members
     -------
@@ -51,8 +51,8 @@ class DelayLevel(wiring.Component):
         shape = data.ArrayLayout(signed(self._width + 1), self._lanes)
         kept, store = Signal(shape), Signal(shape)
 
-        # Each beat that comes in writes one word, each that goes out reads one. In the second half the
-        # two go together; after it `draining` says that differences are left.
+        # Each beat that comes in writes one word, each that goes out reads one. In the second half
+        # the two go together; after it `draining` says that differences are left.
         write = Signal(range(delay))
         read = Signal(range(delay))
         second = Signal()
@@ -82,7 +82,7 @@ class DelayLevel(wiring.Component):
     def _keep(
         self, m: Module, write: Any, take: Any, store: Any, read: Any, give: Any, kept: Any
     ) -> None:
-        """Build the memory. `kept` is the word at `read`, from before the edge that overwrites it."""
+        """Build the memory; `kept` is the word at `read` from before this edge."""
         if self._delay == 1:
             with m.If(take):
                 m.d.sync += kept.eq(store)
@@ -90,8 +90,8 @@ class DelayLevel(wiring.Component):
         m.submodules.memory = words = memory.Memory(shape=kept.shape(), depth=self._delay, init=[])
         write_port = words.write_port()
         read_port = words.read_port()
-        # The word is fetched one edge ahead. What was written on that same edge is read `delay` beats
-        # later and fetched anew until then.
+        # The word is fetched one edge ahead. What was written on that same edge is read `delay`
+        # beats later and fetched anew until then.
         m.d.comb += [
             write_port.addr.eq(write),
             write_port.data.eq(store),
@@ -104,9 +104,9 @@ class DelayLevel(wiring.Component):
 class Streaming(wiring.Component):
     """Takes and gives `lanes` samples a clock, in order, without a pause between vectors.
 
-    The levels inside a beat come first, then those between beats, farthest first: each leaves its results
-    in natural order, so that nothing is reordered. A register follows every `pipeline` levels and the last.
-    All registers move together unless a result waits to be taken.
+    The levels inside a beat come first, then those between beats, farthest first: each leaves its
+    results in natural order, so that nothing is reordered. A register follows every `pipeline`
+    levels and the last. All registers move together unless a result waits to be taken.
 
     Members
     -------
