@@ -172,12 +172,13 @@ class Array(wiring.Component):
             ]
 
     def _held_in_registers(self, m: Module, step: Signal, stage: data.View) -> "_Held":
-        # Clearing by the registers' synchronous reset costs no logic; a gate before the adder would.
+        # In this order of conditions the registers' synchronous reset clears, which costs no logic;
+        # a gate before every bit of the adder would.
         held = _Held(self.spec)
-        with m.If(step):
+        with m.If(step & stage.last):
+            m.d.sync += held.read.eq(0)
+        with m.Elif(step):
             m.d.sync += held.read.eq(held.write)
-            with m.If(stage.last):
-                m.d.sync += held.read.eq(0)
         return held
 
     def _held_in_memory(self, m: Module, step: Signal, stage: data.View) -> "_Held":

@@ -187,7 +187,8 @@ class TableGenerator(wiring.Component):
             m.d.comb += total.eq(base + addend)
         with m.If(step):
             m.d.sync += [partial[turn].eq(partial[turn + 1]) for turn in range(turns - 1)]
+        with m.If(step & clear):  # leaves zero behind for the next address
+            m.d.sync += partial[-1].eq(0)
+        with m.Elif(step):
             m.d.sync += partial[-1].eq(total)
-            with m.If(clear):  # leaves zero behind for the next address
-                m.d.sync += partial[-1].eq(0)
         return total
