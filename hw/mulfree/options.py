@@ -102,6 +102,12 @@ def _option(f: dataclasses.Field) -> click.Option:
     return click.Option([flag], type=click.Path(path_type=Path), help=help)
 
 
+def given_fields() -> frozenset[str]:
+    """Return the parameters of the Spec that the user set in the command that is running."""
+    params = click.get_current_context().params
+    return frozenset(name for name, value in params.items() if value is not None)
+
+
 def spec_from_options(kind: type[Spec], values: dict[str, Any]) -> Spec:
     """Build a Spec from option values, where None stands for "not given".
 

@@ -124,6 +124,14 @@ class Spec:
         """Build the Amaranth component."""
         raise NotImplementedError(f"{type(self).__name__} has no component")
 
+    def variants(self, fixed: frozenset[str] = frozenset()) -> "list[Spec]":
+        """Return Specs of the same function and other structure, this one first.
+
+        A measurement takes the best of them. Parameters named in `fixed` keep their values.
+        """
+        del fixed  # this unit has one structure
+        return [self]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the unit's name and every field as plain JSON types."""
         values: dict[str, Any] = {"unit": self.unit}

@@ -1,6 +1,6 @@
 """A weight-stationary array: a core of any kind, accumulators behind it, streams around it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -68,6 +68,10 @@ class ArraySpec(Spec):
                 "slot": self.slot_bits,
             }
         )
+
+    def variants(self, fixed: frozenset[str] = frozenset()) -> list[Spec]:
+        """Return an array for every structure of the core."""
+        return [replace(self, core=core) for core in self.core.variants(fixed)]
 
     def component(self) -> "Array":
         """Build the array."""

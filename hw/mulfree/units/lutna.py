@@ -12,8 +12,9 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib.memory import Memory
 
 from mulfree.arith import digits
-from mulfree.arith.trees import Term, add_tree, levels, shape_for, spread
-from mulfree.spec import SpecError, choice, flag, integer
+from mulfree.arith.compress import BitHeap
+from mulfree.arith.trees import Term, add_tree, delay, levels, shape_for, spread
+from mulfree.spec import Spec, SpecError, choice, flag, integer
 from mulfree.units.core import Core, CoreSpec, TileHandshake, WeightRegisters
 from mulfree.units.tables import TableGenerator
 
@@ -40,6 +41,9 @@ class LutNASpec(CoreSpec):
     )
     drop_digits: int = integer(0, 0, 15, "lowest digits left out, which makes it approximate")
     compensation: bool = flag(False, "count the dropped digits as half of their range")
+    reduce: str = choice(
+        "tree", ("tree", "carry-save"), "how looked-up products are summed"
+    )
     pipeline: int = integer(
         -1, 0, 16, "register ranks in the adder tree, at most its levels", unset=-1
     )
@@ -163,6 +167,21 @@ class LutNASpec(CoreSpec):
             storage="full",
         )
 
+    def variants(self, fixed: frozenset[str] = frozenset()) -> list[Spec]:
+        """Return the structures worth measuring; see `Spec.variants`."""
+        choices: list[dict[str, Any]] = [{}]
+        if self.loadable and "split_weight" not in fixed:
+            choices += [{"tables": tables} for tables in ("distributed", "block", "registers")]
+        own = {name: getattr(self, name) for name in fixed if hasattr(self, name)}
+        free = {"digit_bits": 0, "table_lanes": 0, "pipeline": -1}
+        found = [self]
+        for change in choices:
+            try:
+                found.append(replace(self, **(free | change | own)))
+            except SpecError:  # what is fixed does not go with this structure
+                continue
+        return list(dict.fromkeys(found))
+
     def component(self) -> "LutNA":
         """Build the core."""
         return LutNA(self)
@@ -186,14 +205,25 @@ class LutNA(Core):
                 m.d.sync += held.eq(self.act)
             act = [held[lane] for lane in range(spec.lanes)]
         terms = _STORES[spec.store](self, m, act)
-        ranks = spread(levels(spec.term_count), spec.pipeline)
-        registers = ranks if spec.store == "block" else (0, *ranks)
         for o in range(spec.outputs):
-            total = add_tree(
-                m, terms[o], registers=registers, enable=self.en, name=f"sum_{o}"
-            )
-            m.d.comb += self.result[o].eq(total.value)
+            m.d.comb += self.result[o].eq(self._sum(m, terms[o], f"sum_{o}"))
         return m
+
+    def _sum(self, m: Module, terms: list[Term], name: str) -> Value:
+        """Return the sum of one output's terms, `spec.pipeline` ranks behind the look-up's own."""
+        spec = self.spec
+        heap, plan, depth = None, [], levels(spec.term_count)
+        if spec.reduce == "carry-save":
+            heap = BitHeap(spec.dot_bits, terms)
+            plan = heap.plan("dadda")
+            depth = len(plan) + 1
+        ranks = spread(depth, min(spec.pipeline, depth))
+        registers = ranks if spec.store == "block" else (0, *ranks)
+        if heap is None:
+            total = add_tree(m, terms, registers=registers, enable=self.en, name=name).value
+        else:
+            total = heap.sum(m, plan, registers=registers, enable=self.en, name=name).as_signed()
+        return delay(m, total, spec.pipeline - len(ranks), self.en, f"{name}_late")
 
     def kept_digits(self, act: list[Value]) -> list[list[tuple[int, Value]]]:
         """Return (place, digit) of every kept digit, for every lane."""
