@@ -28,9 +28,7 @@ def test_construction_errors(arguments, sentence):
 
 
 def test_bad_values_are_named():
-    with pytest.raises(
-        ValueError, match=r"^weights must be 0 or ± a power of two up to 64, not 3$"
-    ):
+    with pytest.raises(ValueError, match=r"^weights must be 0 or ± a power .* 64, not 3$"):
         PowerOfTwo(4).check([1, 3], "weights")
     with pytest.raises(ValueError, match=r"^value must be integers, not float64$"):
         PowerOfTwo(4).check([1.0])

@@ -1,8 +1,8 @@
 """Power-of-two weight codes of one or two terms, and the published level sets of their kind.
 
-Przewlocka-Rus and Kryjak, "Power-of-Two Quantization for Low Bitwidth and Hardware Compliant Neural
-Networks", 2022; the code is a reconstruction. Additive terms: Li, Dong and Wang, "Additive Powers-of-Two
-Quantization", ICLR 2020.
+Przewlocka-Rus and others, "Power-of-Two Quantization for Low Bitwidth and Hardware Compliant
+Neural Networks", 2022; the code is a reconstruction. Additive terms: Li, Dong and Wang, "Additive
+Powers-of-Two Quantization", ICLR 2020.
 """
 
 from dataclasses import dataclass
@@ -39,10 +39,14 @@ class ErrorStatistics:
 class LevelCode:
     """Integers behind codes, any set of them that holds the negative of each member.
 
-    A subclass gives `code_bits` and `table`; a code that repeats another's value is read, never written.
+    A subclass gives `code_bits` and `table`; a code that repeats another's value is read, never
+    written.
     """
 
-    code_bits: int
+    @property
+    def code_bits(self) -> int:
+        """Width of a code."""
+        raise NotImplementedError(f"{type(self).__name__} has no width")
 
     @property
     def table(self) -> NDArray[np.int64]:
@@ -127,9 +131,9 @@ class LevelCode:
     ) -> NDArray[np.float64]:
         """Return the scale with the least squared error.
 
-        Candidates spread over a factor of four around "the largest real is the largest level"; the
-        best is then refined: the least-squares scale of the levels chosen, levels chosen anew, and so
-        on while the error falls.
+        Candidates spread over a factor of four around "the largest real is the largest level";
+        the best is then refined: the least-squares scale of the levels chosen, levels chosen anew,
+        and so on while the error falls.
 
         Parameters
         ----------
@@ -183,9 +187,9 @@ class LevelCode:
 class PowerOfTwo(LevelCode):
     """Zero and plus or minus powers of two, or sums of two of them.
 
-    A term of `bits` bits is a sign bit above an exponent field e: zero for e = 0, else ``±2^(e-1)``. The
-    code with the sign and e = 0 is reserved and reads as zero. Two terms lie side by side, the first in
-    the low bits; the value is their sum.
+    A term of `bits` bits is a sign bit above an exponent field e: zero for e = 0, else
+    ``±2^(e-1)``. The code with the sign and e = 0 is reserved and reads as zero. Two terms lie side
+    by side, the first in the low bits; the value is their sum.
 
     Parameters
     ----------
@@ -228,7 +232,7 @@ class PowerOfTwo(LevelCode):
         """Exponent of the largest power."""
         return (1 << (self.bits - 1)) - 2
 
-    @cached_property
+    @property
     def table(self) -> NDArray[np.int64]:
         """Value of every code."""
         powers = np.array([0, *(1 << e for e in range(self.max_shift + 1))])
@@ -276,7 +280,7 @@ class LevelSet(LevelCode):
         """Width of a code."""
         return (len(self.field) - 1).bit_length() + 1
 
-    @cached_property
+    @property
     def table(self) -> NDArray[np.int64]:
         """Value of every code."""
         magnitudes = np.array(self.field, dtype=np.int64)
