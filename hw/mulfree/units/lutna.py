@@ -410,19 +410,19 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
             if len(passes) > 1:
                 write &= generator.signed_top == (top and top_pass)
             word = _memory(
-                core, m, f"table_{group}_{place}", digits_here, generator, write, handshake.bank
+                core, m, f"table_{group}_{place}", digits_here, top, generator, write, handshake.bank
             )
             for o in range(spec.outputs):
                 entry = word.word_select(o, tables.entry_bits).as_signed()
                 shift = place * spec.digit_bits
                 if odd:
-                    entry, known = _even_again(m, entry, digits_here[0], top), None
+                    entry, known = _even_again(core, m, entry, digits_here[0]), None
                 else:
                     known = tables.signed_top if top and top_pass else tables.plain
                 negate = top and spec.digit_bits == 1
                 terms[o].append(Term(entry, shift, negate=negate, bounds=known))
         if spec.compensation:
-            weights = _weight_sum(core, m, generator, group, tables.entry_bits)
+            weights = _weight_sum(core, m, generator, group, handshake)
             for o in range(spec.outputs):
                 total = weights.word_select(o, tables.entry_bits).as_signed()
                 terms[o].append(Term(total, spec.compensation_value.bit_length() - 1))
@@ -430,13 +430,13 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
 
 
 def _memory(
-    core: LutNA, m: Module, name: str, digits_here: list[Value], generator: TableGenerator,
-    write: Value, bank: Signal,
+    core: LutNA, m: Module, name: str, digits_here: list[Value], top: bool,
+    generator: TableGenerator, write: Value, bank: Signal,
 ) -> Value:  # fmt: skip
     """Build one table and return the word looked up."""
     spec = core.spec
     if spec.storage == "odd":
-        address = _odd_index(m, digits_here[0])
+        address = _odd_index(m, digits_here[0], top)
     else:  # bit-major, as the generator counts
         address = Cat(*(Cat(*(d[bit] for d in digits_here)) for bit in range(spec.digit_bits)))
     read_address, write_address = address, generator.address
@@ -460,22 +460,29 @@ def _memory(
     return read.data
 
 
-def _odd_index(m: Module, digit: Value) -> Value:
+def _odd_index(m: Module, digit: Value, top: bool) -> Value:
     """Return where the digit's odd part is kept: digit = (2 · index + 1) · 2^zeros."""
+    value = digit.as_signed() if top else digit
     index = Signal(len(digit) - 1)
-    for zeros in reversed(range(len(digit))):
+    for zeros in reversed(range(len(digit))):  # the lowest one bit has the last word
         with m.If(digit[zeros]):
-            # The sign of a top digit shifts in; it stays among the kept bits.
-            m.d.comb += index.eq(digit.as_signed() >> (zeros + 1))
+            m.d.comb += index.eq(value >> (zeros + 1))
     return index
 
 
-def _even_again(m: Module, entry: Value, digit: Value, top: bool) -> Value:
-    raise NotImplementedError
+def _even_again(core: LutNA, m: Module, entry: Value, digit: Value) -> Value:
+    """Return W·digit from the entry of its odd part: shifted, or zero."""
+    if core.spec.store == "block":  # whose entry comes one edge after its digit
+        digit = delay(m, digit, 1, core.en, "digit_q")
+    product = Signal.like(entry, name="product")
+    for zeros in reversed(range(len(digit))):
+        with m.If(digit[zeros]):
+            m.d.comb += product.eq(entry << zeros)
+    return product
 
 
 def _weight_sum(
-    core: LutNA, m: Module, generator: TableGenerator, group: int, entry_bits: int
+    core: LutNA, m: Module, generator: TableGenerator, group: int, handshake: TileHandshake
 ) -> Value:
     """Return Σ W_i of a lane group, caught as it passes: the entry at which every digit is 1."""
     spec = core.spec
@@ -483,7 +490,13 @@ def _weight_sum(
     caught = Signal(len(generator.word), name=f"weight_sum_{group}", reset_less=True)
     with m.If(generator.write[group] & (generator.address == ones)):
         m.d.sync += caught.eq(generator.word)
-    return caught
+    if spec.double_buffer:
+        in_use = Signal.like(caught, name=f"weight_sum_{group}_in_use")
+        with m.If(handshake.swap):
+            m.d.sync += in_use.eq(caught)
+        caught = in_use
+    # A block RAM's entries come one edge after their activations, and the sum with them.
+    return delay(m, caught, int(spec.store == "block"), core.en, f"weight_sum_{group}_q")
 
 
 _STORES = {
