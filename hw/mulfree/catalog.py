@@ -11,6 +11,8 @@ UNITS = {
     "bitplane": "mulfree.units.bitplane:BitPlaneSpec",
     "wht": "mulfree.units.wht:WHTSpec",
     "wht2d": "mulfree.units.wht:WHT2DSpec",
+    "digitizer": "mulfree.units.digitizer:DigitizerSpec",
+    "digitizernet": "mulfree.units.digitizernet:DigitizerNetSpec",
     "array": "mulfree.engine.array:ArraySpec",
     "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
 }
