@@ -61,7 +61,7 @@ class TransformSpec(Spec):
             if self.size > 256:
                 raise SpecError(f"points must be at most 256 in the parallel form, not {self.size}")
         else:
-            most = self.size // 2 if self.form == "folded" else self.points
+            most = self.size // 2 if self.form == "folded" else self.size
             if lanes & (lanes - 1) or lanes > most:
                 raise SpecError(
                     f"samples_per_cycle must be a power of two of at most {most}, not {lanes}"
