@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-from mulfree.arith.trees import Term, add_tree
+from mulfree.arith.trees import Term, add_tree, delay
 
 #: How a heap is reduced; see `BitHeap.plan`.
 SCHEMES = ("array", "wallace", "dadda")
@@ -48,6 +48,7 @@ class BitHeap:
         self._width = width
         self._constant = 0
         self._rows: list[dict[int, Any]] = []
+        self._expressions: list[tuple[Signal, Value]] = []
         for term in terms:
             self.add(term)
 
@@ -62,6 +63,9 @@ class BitHeap:
         if isinstance(value, Const):
             self._constant += (-value.value if term.negate else value.value) << term.shift
             return
+        if not isinstance(value, Signal):
+            value, expression = Signal(value.shape()), value
+            self._expressions.append((value, expression))
         row = {}
         for place in range(len(value)):
             weight = term.shift + place
@@ -138,6 +142,7 @@ class BitHeap:
                 raise ValueError(
                     f"registers must be levels between 0 and {len(plan) + 1}, not {level}"
                 )
+        m.d.comb += [signal.eq(expression) for signal, expression in self._expressions]
         rows = self.rows()
         columns: list[list[Any]] = [[] for _ in range(self._width)]
         if 0 in registers:
@@ -151,9 +156,7 @@ class BitHeap:
         m.d.comb += total.eq(_final(m, _join(columns, rows), f"{name}_final"))
         if len(plan) + 1 not in registers:
             return total
-        held = Signal(self._width, name=f"{name}_q", reset_less=True)
-        _clock(m, held, total, enable)
-        return held
+        return delay(m, total, 1, enable, f"{name}_q")
 
 
 def _joined(heights: list[int], rows: list[dict[int, Any]]) -> list[int]:
@@ -251,8 +254,7 @@ def _register(
     waiting = [bit for row in rows for bit in row.values()]
     bits = [bit for column in columns for bit in column] + waiting
     bits = [bit for bit in bits if not isinstance(bit, Const)]
-    held = Signal(len(bits), name=name, reset_less=True)
-    _clock(m, held, Cat(bits), enable)
+    held = delay(m, Cat(bits), 1, enable, name)
     places = iter(range(len(bits)))
 
     def after(bit: Any) -> Any:
@@ -261,11 +263,3 @@ def _register(
     columns = [[after(bit) for bit in column] for column in columns]
     rows = [{weight: after(bit) for weight, bit in row.items()} for row in rows]
     return rows, columns
-
-
-def _clock(m: Module, held: Signal, value: Any, enable: Any) -> None:
-    if enable is None:
-        m.d.sync += held.eq(value)
-    else:
-        with m.If(enable):
-            m.d.sync += held.eq(value)

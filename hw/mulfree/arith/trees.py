@@ -119,7 +119,7 @@ def add_tree(
     for level in registers:
         if not 0 <= level <= depth:
             raise ValueError(f"registers must be levels between 0 and {depth}, not {level}")
-    nodes = [_node(term) for term in terms]
+    nodes = [_node(m, term, f"{name}_in_{i}") for i, term in enumerate(terms)]
     # Neighbours in weight overlap most, so their sums stay narrow.
     nodes = sorted((n for n in nodes if n.bounds != (0, 0)), key=lambda n: n.shift)
     for level in range(depth + 1):
@@ -129,7 +129,8 @@ def add_tree(
             nodes = added + nodes[len(added) * 2 :]
         if level in registers:
             nodes = [
-                _register(m, node, enable, f"{name}_{level}_{i}_q") for i, node in enumerate(nodes)
+                node._replace(value=_hold(m, node.value, enable, f"{name}_{level}_{i}_q"))
+                for i, node in enumerate(nodes)
             ]
     value, bounds = _finish(nodes[0]) if nodes else (Const(0, 0), (0, 0))
     return Sum(value, len(set(registers)), bounds)
@@ -147,8 +148,25 @@ def _bounds(value: Value, bounds: tuple[int, int] | None) -> tuple[int, int]:
     return whole if bounds is None else bounds
 
 
-def _node(term: Term) -> _Node:
-    value = Value.cast(term.value)
+def named(m: Module, value: Any, name: str) -> Any:
+    """Return a signal of the value: an expression used twice would be built twice."""
+    value = Value.cast(value)
+    if isinstance(value, Signal | Const):
+        return value
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
+
+
+def delay(m: Module, value: Any, ranks: int, enable: Any, name: str) -> Any:
+    """Return the value behind `ranks` registers."""
+    for rank in range(ranks):
+        value = _hold(m, value, enable, f"{name}_{rank}")
+    return value
+
+
+def _node(m: Module, term: Term, name: str) -> _Node:
+    value = named(m, term.value, name)
     bounds = _bounds(value, term.bounds)
     return _Node(_fit(value, bounds), term.shift, term.negate, bounds)
 
@@ -187,15 +205,15 @@ def _sign(value: Value) -> Any:
     return value[-1] if value.shape().signed else Const(0, 1)
 
 
-def _register(m: Module, node: _Node, enable: Any, name: str) -> _Node:
+def _hold(m: Module, value: Value, enable: Any, name: str) -> Signal:
     # Data without meaning after reset needs no reset net.
-    held = Signal(node.value.shape(), name=name, reset_less=True)
+    held = Signal(value.shape(), name=name, reset_less=True)
     if enable is None:
-        m.d.sync += held.eq(node.value)
+        m.d.sync += held.eq(value)
     else:
         with m.If(enable):
-            m.d.sync += held.eq(node.value)
-    return node._replace(value=held)
+            m.d.sync += held.eq(value)
+    return held
 
 
 def _finish(node: _Node) -> tuple[Any, tuple[int, int]]:
