@@ -7,6 +7,7 @@ from mulfree.spec import Spec, SpecError
 #: Unit name -> "module:Spec class". The module is imported when the unit is asked for.
 UNITS = {
     "lutna": "mulfree.units.lutna:LutNASpec",
+    "pot": "mulfree.units.pot:PoTSpec",
     "baseline": "mulfree.units.baseline:BaselineSpec",
     "bitplane": "mulfree.units.bitplane:BitPlaneSpec",
     "wht": "mulfree.units.wht:WHTSpec",
@@ -18,7 +19,7 @@ UNITS = {
 }
 
 #: The matrix-vector cores that an array can be built from.
-KINDS = ("lutna", "baseline")
+KINDS = ("lutna", "pot", "baseline")
 
 
 def spec_class(unit: str) -> type[Spec]:

@@ -24,7 +24,7 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mulfree")
 def commands() -> None:
-    """Generate neural-network hardware that never uses a multiplier.
+    r"""Generate neural-network hardware that never uses a multiplier.
 
     \b
     Examples:

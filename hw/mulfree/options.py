@@ -147,7 +147,9 @@ def _read_matrix(name: str, path: Path) -> Any:
             case ".json":
                 return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise click.UsageError(f"{name} must be a readable matrix file, not {path}: {error}") from None
+        raise click.UsageError(
+            f"{name} must be a readable matrix file, not {path}: {error}"
+        ) from None
     raise click.UsageError(f"{name} must be a .npy, .csv or .json file, not {path}")
 
 

@@ -1,8 +1,8 @@
 """The parameters of a unit: declared once, checked once, used by everything.
 
-A `Spec` is a frozen dataclass whose fields are declared with `integer`, `choice`, `flag`, `matrix` or
-`nested`. The declaration carries the legal range and one line of help, from which the check, the command
-line, the manifest, the documentation and the property-based tests are all derived.
+A `Spec` is a frozen dataclass whose fields are declared with `integer`, `choice`, `flag`, `matrix`
+or `nested`. The declaration carries the legal range and one line of help, from which the check, the
+command line, the manifest, the documentation and the property-based tests are all derived.
 """
 
 import dataclasses
@@ -99,9 +99,9 @@ def _check_matrix(name: str, value: Any) -> tuple[tuple[int, ...], ...] | None:
 class Spec:
     """Base of every unit's parameters.
 
-    A subclass sets `unit` (its name in the catalogue), declares fields, extends `check` with the rules that
-    span several fields, and returns its hardware from `component`. `latency` is the number of clock edges
-    from an input to the output that it causes, or None where streams decide.
+    A subclass sets `unit` (its name in the catalogue), declares fields, extends `check` with the
+    rules that span several fields, and returns its hardware from `component`. `latency` is the
+    number of clock edges from an input to the output that it causes, or None where streams decide.
     """
 
     unit: ClassVar[str]

@@ -1,11 +1,10 @@
 """Runs a cocotb bench on the generated Verilog of a unit, under Verilator or Icarus.
 
-Compiled simulations are kept in the user's cache folder under a hash of the Verilog and the tools, so that
-a second run of the same Spec starts at once.
+Compiled simulations are kept in the user's cache folder under a hash of the Verilog and the tools,
+so that a second run of the same Spec starts at once.
 """
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import random
@@ -16,8 +15,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocotb_tools.runner import get_results, get_runner
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import get_runner
 
+from mulfree import tools
 from mulfree.emit import module_name, to_verilog
 from mulfree.files import write_text
 from mulfree.spec import Spec
@@ -26,8 +27,8 @@ SIMULATORS = ("verilator", "icarus")
 
 #: How each simulator is asked to compile.
 BUILD_ARGS = {
-    # Amaranth's output trips Verilator's width and style rules; -O1 compiles twice as fast as the default
-    # and runs small units nearly as fast.
+    # Amaranth's output trips Verilator's width and style rules; -O1 compiles twice as fast as the
+    # default and runs small units nearly as fast.
     "verilator": ["-Wno-fatal", "-Wno-WIDTH", "-O3", "--x-initial", "fast", "-CFLAGS", "-O1"],
     "icarus": ["-g2005"],
 }
@@ -54,8 +55,7 @@ class Result:
 
 def cache_directory() -> Path:
     """Return the folder that keeps compiled simulations."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "mulfree" / "sim"
+    return tools.cache_directory() / "sim"
 
 
 def available(simulator: str) -> bool:
@@ -84,8 +84,8 @@ def build(verilog: str, top: str, simulator: str = "verilator") -> Path:
         raise SimulationError(f"simulator must be one of {names}, not {simulator!r}")
     if not available(simulator):
         raise SimulationError("iverilog is not installed; `apt install iverilog` or use verilator")
-    tools = f"{importlib.metadata.version('cocotb')} {importlib.metadata.version('verilator')}"
-    recipe = "\0".join((simulator, tools, top, *BUILD_ARGS[simulator], verilog))
+    versions = f"{tools.version('cocotb')} {tools.version('verilator')}"
+    recipe = "\0".join((simulator, versions, top, *BUILD_ARGS[simulator], verilog))
     folder = cache_directory() / hashlib.sha256(recipe.encode()).hexdigest()[:24]
     if (folder / "complete").exists():
         return folder

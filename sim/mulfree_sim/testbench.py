@@ -1,7 +1,8 @@
 """A self-checking Verilog testbench of any unit, for flows without Python.
 
-The unit's cocotb bench runs, which holds every result against the golden model; the first cycles of it are
-recorded port by port and played back by the testbench, which compares every output in every cycle.
+The unit's cocotb bench runs, which holds every result against the golden model; the first cycles of
+it are recorded port by port and played back by the testbench, which compares every output in every
+cycle.
 """
 
 import tempfile
@@ -79,7 +80,7 @@ def _testbench(spec: Spec, name: str, cycles: int) -> str:
     connections = ",\n".join(f"    .{port}({port})" for _, port, _ in listed)
     body = "\n".join(text for kind, text in lines if kind == "declare")
     checks = "\n".join(text for kind, text in lines if kind == "check")
-    return f"""// Self-checking testbench of {name}: plays {name}_tb.hex back and compares every output.
+    return f"""// Self-checking testbench of {name}: plays {name}_tb.hex, compares every output.
 // Run: iverilog -g2005 -o tb {name}.v {name}_tb.v && vvp tb
 `timescale 1ns / 1ps
 module {name}_tb;

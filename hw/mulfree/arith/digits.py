@@ -13,21 +13,22 @@ def count(bits: int, digit_bits: int) -> int:
 def cut(value: Value, digit_bits: int) -> list[Value]:
     """Cut a value into digits of `digit_bits` bits, lowest first.
 
-    The top digit is extended to full width by zeros, or by the sign where the value is signed; every digit
-    comes as plain bits.
+    The top digit is extended to full width by zeros, or by the sign where the value is signed;
+    every digit comes as plain bits.
     """
     padded = count(len(value), digit_bits) * digit_bits
     sign = value[-1] if value.shape().signed else 0
     bits = Cat(value[:], *[sign] * (padded - len(value)))
-    return [bits[at : at + digit_bits] for at in range(0, padded, digit_bits)]
+    return [Value.cast(bits[at : at + digit_bits]) for at in range(0, padded, digit_bits)]
 
 
 def multiples(m: Module, weight: Value, digit_bits: int, odd: bool) -> Signal:
-    """Return W·d for the stored d of a digit table side by side, each ``len(W) + digit_bits`` bits wide.
+    """Return W·d for the stored d of a digit table side by side, each ``len(W) + digit_bits`` bits
+    wide.
 
-    Stored are d = 1 … 2^digit_bits − 1, or the odd ones of them. Every odd multiple is made by one addition
-    from a smaller one, and even ones are shifts (LUT-NA's divide and conquer, section 1.2 of the notes on
-    the papers: "W and 3W only").
+    Stored are d = 1 … 2^digit_bits − 1, or the odd ones of them. Every odd multiple is made by one
+    addition from a smaller one, and even ones are shifts (LUT-NA's divide and conquer, section 1.2
+    of the notes on the papers: "W and 3W only").
     """
     width = len(weight) + digit_bits
     by_digit: dict[int, Value] = {1: weight.as_signed()}
@@ -45,7 +46,7 @@ def multiples(m: Module, weight: Value, digit_bits: int, odd: bool) -> Signal:
 
 
 def look_up(m: Module, table: Value, digit: Value, width: int, odd: bool) -> Signal:
-    """Return W·d for an unsigned digit from the table that `multiples` made, entries `width` wide."""
+    """Return W·d for an unsigned digit from the table of `multiples`, entries `width` wide."""
     product = Signal(signed(width))
     with m.Switch(digit):
         for d in range(1, 1 << len(digit)):
@@ -86,7 +87,7 @@ def _value(pattern: int, like: Value) -> int:
 def sign_correction(value: Value, weight: Value, padded: int) -> Term:
     """Return the term that a signed operand needs when its top digit was looked up as unsigned.
 
-    With its sign bit at weight −2^(n−1) and sign extension to `padded` bits, the operand is its unsigned
-    digits less 2^padded when it is negative.
+    With its sign bit at weight −2^(n−1) and sign extension to `padded` bits, the operand is its
+    unsigned digits less 2^padded when it is negative.
     """
     return Term(Mux(value[-1], weight, 0), padded, negate=True)

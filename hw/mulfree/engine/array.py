@@ -16,7 +16,7 @@ from mulfree.units.core import CoreSpec
 
 @dataclass(frozen=True, kw_only=True)
 class ArraySpec(Spec):
-    """A weight-stationary array of outputs × lanes products, accumulated, with streams in and out."""
+    """A weight-stationary array of outputs × lanes products, accumulated, between streams."""
 
     unit: ClassVar[str] = "array"
 
@@ -34,7 +34,7 @@ class ArraySpec(Spec):
 
     @property
     def safe_beats(self) -> int:
-        """Beats that can be summed whatever their values; more may wrap around modulo 2^acc_bits."""
+        """Beats whose sum never overflows; that of more may wrap around modulo 2^acc_bits."""
         largest = max(
             abs(a * w)
             for a in (self.core.act_format.low, self.core.act_format.high)
@@ -81,24 +81,25 @@ class ArraySpec(Spec):
 class Array(wiring.Component):
     """Accumulates ``acc[slot][o] += Σ_l weight[o, l] · act[l]`` over beats, one beat a clock.
 
-    Every accumulator is zero after reset and after its `last` beat. The n-th tile on `weight` serves the
-    n-th run of beats, where a run ends with a beat that has `retire` set; constant weights need no retire.
+    Every accumulator is zero after reset and after its `last` beat. The n-th tile on `weight`
+    serves the n-th run of beats, where a run ends with a beat that has `retire` set; constant
+    weights need no retire.
 
     Members
     -------
     weight : In(stream of weights), loadable weights only
         Tiles of outputs × lanes weights, one a beat, the outputs of lane 0 first.
     act : In(stream of spec.beat_layout)
-        `act`: the activations; `slot`: the accumulator; `last`: send that accumulator on and clear it;
-        `retire`: the last beat of the present tile.
+        `act`: the activations; `slot`: the accumulator; `last`: send that accumulator on and clear
+        it; `retire`: the last beat of the present tile.
     result : Out(stream of spec.result_layout)
         `acc`: the sums of every output; `slot`: whose.
     """
 
     port_help = {
         "weight": "tiles of weights, one a beat, the outputs of lane 0 first",
-        "act": "activations; last: send the accumulator and clear it; retire: last use of the tile; "
-        "slot: which accumulator",
+        "act": "activations; last: send the accumulator and clear it; retire: last use of the "
+        "tile; slot: which accumulator",
         "result": "sums of every output, and the slot they were gathered in",
     }
 

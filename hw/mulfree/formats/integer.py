@@ -39,7 +39,7 @@ class Int:
         return np.arange(self.low, self.high + 1, dtype=np.int64)
 
     def check(self, values: ArrayLike, name: str = "value") -> NDArray[np.int64]:
-        """Return the values as int64, or raise a ValueError that names the first outside the range."""
+        """Return the values as int64; a ValueError names the first outside the range."""
         array = np.asarray(values)
         if array.dtype.kind not in "iu":
             raise ValueError(f"{name} must be integers, not {array.dtype}")

@@ -1,8 +1,8 @@
 """The contract that every matrix-vector core keeps, whatever its products are made of.
 
-A core computes ``result[o] = Σ_l weight[o, l] · act[l]`` for `outputs` × `lanes` weights that stay put while
-activations pass: one vector per enabled clock edge, `latency` edges from `act` to `result`. One lane and one
-output make a multiplier; several lanes a dot product.
+A core computes ``result[o] = Σ_l weight[o, l] · act[l]`` for `outputs` × `lanes` weights that stay
+put while activations pass: one vector per enabled clock edge, `latency` edges from `act` to
+`result`. One lane and one output make a multiplier; several lanes a dot product.
 """
 
 from dataclasses import dataclass
@@ -107,7 +107,8 @@ class Core(wiring.Component):
     act : In(spec.act_shape × lanes)
         Activations, lane 0 in the low bits.
     result : Out(signed(spec.dot_bits) × outputs)
-        Dot products, output 0 in the low bits, `spec.latency` enabled edges after their activations.
+        Dot products, output 0 in the low bits, `spec.latency` enabled edges after their
+        activations.
     weight : In(stream of spec.weight_shape), loadable cores only
         A tile of ``outputs × lanes`` weights, the outputs of lane 0 first.
     loaded : Out(1), loadable cores only
@@ -144,8 +145,9 @@ class Core(wiring.Component):
 class TileHandshake(wiring.Component):
     """Decides when a tile may be written, when it takes effect and when it is given back.
 
-    With one buffer, writing waits for `retire`. With two, a tile is written while another is in use and the
-    two are swapped on `retire`, or when none is in use; never on the edge of the last write itself.
+    With one buffer, writing waits for `retire`. With two, a tile is written while another is in use
+    and the two are swapped on `retire`, or when none is in use; never on the edge of the last write
+    itself.
 
     Members
     -------

@@ -1,8 +1,9 @@
 """LUT-NA: multiply-accumulate by look-up, wide products cut into small ones.
 
-The activation is cut into digits, a table gives W·d for each digit value, and the product is
-Σ table[digit_c] · 2^(c · digit_bits) (Sen et al., "Look-Up Table based Neural Network Hardware", 2024; the
-decomposition is a reconstruction). docs/units/lutna.md describes the forms and when to pick which.
+The activation is cut into digits, a table gives W·d for each digit value, and the product is Σ
+table[digit_c] · 2^(c · digit_bits) (Sen et al., "Look-Up Table based Neural Network Hardware",
+2024; the decomposition is a reconstruction). docs/units/lutna.md describes the forms and when to
+pick which.
 """
 
 from dataclasses import dataclass, replace
@@ -41,9 +42,7 @@ class LutNASpec(CoreSpec):
     )
     drop_digits: int = integer(0, 0, 15, "lowest digits left out, which makes it approximate")
     compensation: bool = flag(False, "count the dropped digits as half of their range")
-    reduce: str = choice(
-        "tree", ("tree", "carry-save"), "how looked-up products are summed"
-    )
+    reduce: str = choice("tree", ("tree", "carry-save"), "how looked-up products are summed")
     pipeline: int = integer(
         -1, 0, 16, "register ranks in the adder tree, at most its levels", unset=-1
     )
@@ -190,8 +189,8 @@ class LutNASpec(CoreSpec):
 class LutNA(Core):
     """Looks up every digit of every activation and adds what it finds, digit by digit shifted.
 
-    Activations are registered, looked up, registered again and summed in a tree; a block RAM's own input
-    register takes the place of the first rank.
+    Activations are registered, looked up, registered again and summed in a tree; a block RAM's own
+    input register takes the place of the first rank.
     """
 
     def elaborate(self, platform: object) -> Module:
@@ -234,6 +233,7 @@ class LutNA(Core):
 def _constant(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     """Fold every table into logic at generation."""
     spec = core.spec
+    assert spec.matrix is not None
     kept = core.kept_digits(act)
     terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
     for group in range(spec.groups):
@@ -410,7 +410,14 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
             if len(passes) > 1:
                 write &= generator.signed_top == (top and top_pass)
             word = _memory(
-                core, m, f"table_{group}_{place}", digits_here, top, generator, write, handshake.bank
+                core,
+                m,
+                f"table_{group}_{place}",
+                digits_here,
+                top,
+                generator,
+                write,
+                handshake.bank,
             )
             for o in range(spec.outputs):
                 entry = word.word_select(o, tables.entry_bits).as_signed()
@@ -442,8 +449,8 @@ def _memory(
     read_address, write_address = address, generator.address
     if spec.double_buffer:
         read_address, write_address = Cat(address, bank), Cat(generator.address, ~bank)
-    # A table is never read where it is written, which synthesis cannot see: without the second attribute it
-    # would build logic for that case around every block RAM.
+    # A table is never read where it is written, which synthesis cannot see: without the second
+    # attribute it would build logic for that case around every block RAM.
     attributes = {"ram_style": "block", "no_rw_check": 1} if spec.store == "block" else {}
     depth = 1 << len(write_address)
     m.submodules[name] = memory = Memory(

@@ -1,26 +1,25 @@
 """Tables of W·d in memories, and the generator that fills them from W by additions.
 
-A *joint* table answers for the same digit of several lanes at once: at the address made of the lanes' digits
-d_i it holds Σ_i W_i·d_i. One lane is LUT-NA's own table; one-bit digits make it distributed arithmetic
-(Croisier 1973, Peled and Liu 1974). The entries of all outputs lie side by side in one word, since all
-outputs look up the same digits.
+A *joint* table answers for the same digit of several lanes at once: at the address made of the
+lanes' digits d_i it holds Σ_i W_i·d_i. One lane is LUT-NA's own table; one-bit digits make it
+distributed arithmetic (Croisier 1973, Peled and Liu 1974). The entries of all outputs lie side by
+side in one word, since all outputs look up the same digits.
 """
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-
 
 
 class TableGenerator(wiring.Component):
     """Computes every word of the joint tables of one lane group after the other.
 
-    A ring of shift registers presents the group's weights over and over. An entry grows by Horner's rule,
-    one weight and one address bit a clock: ``p ← 2p + Σ_i bit_i · W_i``, most significant bits first. With
-    fewer generators than outputs each of them serves several outputs in turn, so that the time grows and the
-    logic shrinks; shift registers cost flip-flops, not logic.
+    A ring of shift registers presents the group's weights over and over. An entry grows by Horner's
+    rule, one weight and one address bit a clock: ``p ← 2p + Σ_i bit_i · W_i``, most significant
+    bits first. With fewer generators than outputs each of them serves several outputs in turn, so
+    that the time grows and the logic shrinks; shift registers cost flip-flops, not logic.
 
     A group takes ``passes · 2^address_bits · lanes · visits · (outputs / generators)`` clocks.
 
@@ -78,7 +77,7 @@ class TableGenerator(wiring.Component):
         making = Signal()  # entries are made; otherwise weights are taken
 
         # Nested counters, fastest first: output turn, lane, digit bit, address, pass, group.
-        turn, turn_end = self._counter(m, "turn", turns, step)
+        _, turn_end = self._counter(m, "turn", turns, step)
         lane, lane_end = self._counter(m, "lane", self._lanes, turn_end)
         visit, visit_end = self._counter(m, "visit", self._digit_bits, lane_end & making)
         place, place_end = self._counter(m, "place", 1 << self._address_bits, visit_end)
@@ -140,7 +139,9 @@ class TableGenerator(wiring.Component):
         m.d.comb += end.eq(enable & last)
         with m.If(enable):
             following = count + 1
-            m.d.sync += count.eq(following if length & (length - 1) == 0 else Mux(last, 0, following))
+            m.d.sync += count.eq(
+                following if length & (length - 1) == 0 else Mux(last, 0, following)
+            )
         return count, end
 
     def _take_weights(self, m: Module, making: Signal, step: Signal) -> Any:
@@ -160,13 +161,13 @@ class TableGenerator(wiring.Component):
         m.d.comb += step.eq(making | complete)
         return gathered
 
-    def _ring(self, m: Module, step: Signal, making: Signal, taken: Any, turns: int) -> Signal:
+    def _ring(self, m: Module, step: Signal, making: Signal, taken: Any, turns: int) -> Value:
         """Return the weights at the ring's head, one for each generator."""
         wide = self._generators * self._weight_bits
         ring = Signal(wide * turns * self._lanes, reset_less=True)
         with m.If(step):
             m.d.sync += ring.eq(Cat(ring[wide:], Mux(making, ring[:wide], taken)))
-        return ring[:wide]
+        return Value.cast(ring[:wide])
 
     def _accumulate(
         self, m: Module, index: int, step: Signal, ring: Any, chosen: Any, subtract: Signal,

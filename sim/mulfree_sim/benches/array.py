@@ -56,8 +56,8 @@ async def equals_golden(dut, idle: float, stall: float) -> None:
     idle_ports = {"weight__valid": 0} if spec.core.loadable else {}
     await ports.start(dut, act__valid=0, result__ready=0, **idle_ports)
     if spec.core.loadable:
-        mask = (1 << spec.core.weight_bits) - 1
-        words = [int(w) & mask for run in plan for w in run.weights.T.ravel()]
+        encode = spec.core.weight_format.encode
+        words = [code for run in plan for code in encode(run.weights.T.ravel()).tolist()]
         cocotb.start_soon(ports.Stream(dut, "weight").put(words, idle))
     stream = [word for run in plan for word in beats(spec, run)]
     cocotb.start_soon(ports.Stream(dut, "act").put(stream, idle))

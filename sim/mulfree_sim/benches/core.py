@@ -20,8 +20,8 @@ VECTORS, TILES = 2000, 8
 
 def space(spec: CoreSpec) -> int:
     """Return the number of distinct (weights, activations) pairs."""
-    taps = spec.lanes * (spec.act_bits + (spec.outputs * spec.weight_bits if spec.loadable else 0))
-    return 1 << min(taps, 64)
+    code_bits = spec.weight_shape.width if spec.loadable else 0
+    return 1 << min(spec.lanes * (spec.act_bits + spec.outputs * code_bits), 64)
 
 
 def tiles(spec: CoreSpec, rng: np.random.Generator) -> list[np.ndarray]:
@@ -49,8 +49,12 @@ def vectors(spec: CoreSpec, rng: np.random.Generator, count: int) -> np.ndarray:
 
 async def load(dut, spec: CoreSpec, tile: np.ndarray) -> None:
     """Send a tile and wait until it is in use."""
-    words = tile.T.ravel()
-    await ports.Stream(dut, "weight").put([int(w) & ((1 << spec.weight_bits) - 1) for w in words])
+    await load_codes(dut, spec.weight_format.encode(tile.T.ravel()).tolist())
+
+
+async def load_codes(dut, codes: list[int]) -> None:
+    """Send the codes of a tile and wait until it is in use."""
+    await ports.Stream(dut, "weight").put(codes)
     while True:
         await ReadOnly()
         loaded = int(dut.loaded.value)
@@ -109,4 +113,3 @@ async def matches_golden(dut, stall: float = 0.0) -> None:
                 f"act {act[first].tolist()}: {got[first].tolist()}, "
                 f"not {expected[first].tolist()}"
             )
-

@@ -3,8 +3,8 @@
 import json
 import os
 import random
-from pathlib import Path
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -45,8 +45,8 @@ def unpack(word: int, width: int, count: int, signed: bool = True) -> list[int]:
 async def start(dut: Any, **idle: int) -> None:
     """Start a 10 ns clock, hold reset for two edges with the given inputs, release it.
 
-    Inputs are driven at the falling edge throughout the benches, and outputs read there too: half a period
-    from the edge that matters, which no simulator's scheduling can blur.
+    Inputs are driven at the falling edge throughout the benches, and outputs read there too: half a
+    period from the edge that matters, which no simulator's scheduling can blur.
     """
     for name, value in idle.items():
         getattr(dut, name).value = value

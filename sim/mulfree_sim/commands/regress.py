@@ -19,8 +19,14 @@ def regress(spec: Spec, simulator: str, seed: int | None, verbose: bool, as_json
     except runner.SimulationError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        facts = {"unit": spec.unit, "simulator": simulator, "seed": result.seed,
-                 "tests": result.tests, "failed": result.failed, "spec": spec.to_dict()}  # fmt: skip
+        facts = {
+            "unit": spec.unit,
+            "simulator": simulator,
+            "seed": result.seed,
+            "tests": result.tests,
+            "failed": result.failed,
+            "spec": spec.to_dict(),
+        }
         click.echo(json.dumps(facts))
     else:
         if verbose or not result.passed:

@@ -1,6 +1,7 @@
 """Golden models in NumPy integers: the law that hardware, firmware and boards follow bit for bit.
 
-`golden.UNIT` is the model of `units.UNIT`. Every matrix-vector core's model has ``matvec(spec, weights, act)``.
+`golden.UNIT` is the model of `units.UNIT`. Every matrix-vector core's model has ``matvec(spec,
+weights, act)``.
 """
 
 import importlib

@@ -21,8 +21,8 @@ def digits(spec: LutNASpec, act: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def matvec(spec: LutNASpec, weights: ArrayLike, act: ArrayLike) -> NDArray[np.int64]:
     """Return ``Σ_l Σ_c W[o, l] · digit_c(act[..., l]) · 2^(c · digit_bits)``.
 
-    `drop_digits` leaves the lowest digits out; with `compensation` they count as half of their range
-    (A-LUT-NA; LUNA-CIM's ApproxD&C with Z_LSB = 0 or a constant multiple of W).
+    `drop_digits` leaves the lowest digits out; with `compensation` they count as half of their
+    range (A-LUT-NA; LUNA-CIM's ApproxD&C with Z_LSB = 0 or a constant multiple of W).
 
     Parameters
     ----------

@@ -1,0 +1,37 @@
+# What a fresh clone needs: Python 3.11 or later with pip, make, g++ and perl.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.venv/base: pyproject.toml
+	@echo "creating .venv and installing the tools (once, a minute or two) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m mulfree.tools
+	@touch $@
+
+.venv/dev: .venv/base
+	@echo "installing what the tests need (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/base  ## run handwritten digits through the generated hardware
+	@$(BIN)/mulfree demo
+
+test: .venv/dev  ## run the tests
+	@$(BIN)/pytest -n auto
+
+test-all: .venv/dev  ## run every test, those that take minutes too
+	@$(BIN)/pytest -n auto -m "slow or not slow"
+
+lint: .venv/dev  ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+clean:  ## remove what was built, but not .venv
+	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help demo test test-all lint clean
