@@ -11,6 +11,7 @@ UNITS = {
     "baseline": "mulfree.units.baseline:BaselineSpec",
     "bitplane": "mulfree.units.bitplane:BitPlaneSpec",
     "wht": "mulfree.units.wht:WHTSpec",
+    "freqlayer": "mulfree.units.freqlayer:FreqLayerSpec",
     "wht2d": "mulfree.units.wht:WHT2DSpec",
     "digitizer": "mulfree.units.digitizer:DigitizerSpec",
     "digitizernet": "mulfree.units.digitizernet:DigitizerNetSpec",

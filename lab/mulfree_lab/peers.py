@@ -1,7 +1,7 @@
 """Verilog of peers, to be measured in the same run as ours.
 
-da4ml (LGPL, an extra) makes adder graphs for constant matrices. It is run as it comes; nothing of it is
-part of this package.
+da4ml (LGPL, an extra) makes adder graphs for constant matrices. It is run as it comes; nothing of
+it is part of this package.
 """
 
 import contextlib

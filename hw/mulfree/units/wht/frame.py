@@ -20,12 +20,9 @@ class Frame(wiring.Component):
         The beat at hand is a real one.
     """
 
-    step: In(1)
-    real: Out(1)
-
     def __init__(self, runs: list[tuple[int, int]]) -> None:
         self._runs = runs
-        super().__init__()
+        super().__init__({"step": In(1), "real": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         """Build one counter a dimension."""

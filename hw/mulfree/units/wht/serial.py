@@ -32,13 +32,9 @@ class Delay(wiring.Component):
     result : Out(1)
     """
 
-    en: In(1)
-    sample: In(1)
-    result: Out(1)
-
     def __init__(self, length: int) -> None:
         self._length = length
-        super().__init__()
+        super().__init__({"en": In(1), "sample": In(1), "result": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         """Build a chain, or a memory with a pointer that goes round."""

@@ -21,7 +21,7 @@ class TransformSpec(Spec):
     A subclass says how long a vector is before and after padding.
     """
 
-    bits: int = integer(8, 1, 24, "width of a sample")
+    bits: int = integer(8, 1, 32, "width of a sample")
     signed: bool = flag(True, "samples are two's complement")
     form: str = choice("parallel", FORMS, "how the butterflies are laid out in space and time")
     samples_per_cycle: int = integer(
@@ -37,7 +37,7 @@ class TransformSpec(Spec):
         -1, 0, 24, "rounding shift at the end; -1: none forward, log2 points inverse", unset=-1
     )
     out_bits: int = integer(
-        0, 1, 40, "width of a result, saturated to it; 0: wide enough for any", unset=0
+        0, 1, 48, "width of a result, saturated to it; 0: wide enough for any", unset=0
     )
 
     @property
