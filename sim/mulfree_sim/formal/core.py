@@ -1,0 +1,187 @@
+"""What is proved of every matrix-vector core, on the Verilog that is handed out.
+
+`formal.UNIT` of each exact core takes its proofs from here.
+"""
+
+from amaranth.sim import Simulator
+
+from mulfree.emit import module_name, to_verilog
+from mulfree.units.core import CoreSpec
+from mulfree_sim.formal import Proof
+
+#: Edges without an enable that a result may meet on its way, anywhere.
+STALLS = 1
+
+
+def proofs(spec: CoreSpec) -> list[Proof]:
+    """Return the proofs of one core: its results, its enable, and its hand-over of tiles."""
+    found = [product(spec)]
+    if spec.latency:
+        found.append(hold(spec))
+    if spec.loadable:
+        found.append(loading(spec))
+    return found
+
+
+def load_edges(spec: CoreSpec) -> int:
+    """Return the clock edges from reset to a tile in use, when every weight is offered at once."""
+    if not spec.loadable:
+        return 0
+    dut = spec.component()
+    edges = 0
+
+    async def bench(ctx) -> None:
+        nonlocal edges
+        ctx.set(dut.weight.valid, 1)
+        while not ctx.get(dut.loaded):
+            await ctx.tick()
+            edges += 1
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return edges
+
+
+def product(spec: CoreSpec) -> Proof:
+    """Results equal plain integer arithmetic for every tile and every vector.
+
+    The tile, any, is loaded from reset on. Then one vector, any, is given; whatever vectors come
+    before and after it, and with up to `STALLS` edges without an enable on the way, its result is
+    ``Σ w · a`` once the pipeline has advanced `latency` times.
+    """
+    assert spec.latency is not None
+    first = load_edges(spec) + 1  # edge 0 resets
+    words, weight = spec.outputs * spec.lanes, spec.weight_shape.width
+    depth = first + spec.latency + (STALLS if spec.latency else 0)
+    checks = [
+        f"assert(result[{o * spec.dot_bits} +: {spec.dot_bits}] == expected_{o});"
+        for o in range(spec.outputs)
+    ]
+    text = f"""
+module top(input clk, input en, input [{spec.act_bits * spec.lanes - 1}:0] other);
+  (* anyconst *) reg [{words * weight - 1}:0] tile;
+  (* anyconst *) reg [{spec.act_bits * spec.lanes - 1}:0] vector;
+  reg [15:0] edges = 0, sent = 0, age = 0;
+  wire given = edges >= {first};
+  wire [{spec.act_bits * spec.lanes - 1}:0] act = given && age == 0 ? vector : other;
+  always @(posedge clk) begin
+    edges <= edges + 1;
+    if (valid && ready) sent <= sent + 1;
+    if (given && en) age <= age + 1;
+  end
+  wire valid = edges != 0 && sent != {words};
+  {_instance(spec, "edges == 0", "en", f"tile[sent * {weight} +: {weight}]", "valid", "1'b0")}
+{_expected(spec)}
+  always @* if (given && age == {spec.latency}) begin
+    {"assert(loaded);" if spec.loadable and not spec.latency else ""}
+    {" ".join(checks)}
+  end
+endmodule
+"""
+    claim = (
+        f"{spec.outputs} × Σ of {spec.lanes} products equals integer arithmetic for every "
+        f"{_coding(spec.act_signed)} {spec.act_bits}-bit activation"
+        + (f" and every {weight}-bit weight that is loaded" if spec.loadable else "")
+    )
+    return Proof("product", claim, _files(spec, text), "top", "bmc", depth + 1)
+
+
+def hold(spec: CoreSpec) -> Proof:
+    """Results stay as they are on an edge without enable, whatever else happens, for all time."""
+    text = f"""
+module top(input clk, input rst, input en, input valid, input retire,
+           input [{spec.act_bits * spec.lanes - 1}:0] act,
+           input [{spec.weight_shape.width - 1}:0] payload);
+  reg held = 0;
+  reg [{spec.dot_bits * spec.outputs - 1}:0] before;
+  always @(posedge clk) begin
+    held <= !en && !rst;
+    before <= result;
+  end
+  {_instance(spec, "rst", "en", "payload", "valid", "retire")}
+  always @* if (held) assert(result == before);
+endmodule
+"""
+    claim = "no result changes on an edge without enable"
+    return Proof("hold", claim, _files(spec, text), "top", "prove", 2)
+
+
+def loading(spec: CoreSpec) -> Proof:
+    """A tile is in use only after all of its weights were accepted, and each retirement ends one.
+
+    Weights come, and tiles are retired while in use, at any time.
+    """
+    words = spec.outputs * spec.lanes
+    text = f"""
+module top(input clk, input en, input valid, input want,
+           input [{spec.act_bits * spec.lanes - 1}:0] act,
+           input [{spec.weight_shape.width - 1}:0] payload);
+  reg started = 0;
+  reg [15:0] sent = 0, retired = 0;
+  wire retire = want && loaded;
+  always @(posedge clk) begin
+    started <= 1;
+    if (started && valid && ready) sent <= sent + 1;
+    if (started && retire) retired <= retired + 1;
+  end
+  {_instance(spec, "!started", "en", "payload", "valid", "retire")}
+  always @* if (started) begin
+    if (loaded) assert(sent >= (retired + 1) * {words});
+    assert(sent <= (retired + {2 if spec.double_buffer else 1}) * {words});
+  end
+endmodule
+"""
+    claim = "a tile is in use only when whole, and no weight is accepted beyond the buffers"
+    return Proof("loading", claim, _files(spec, text), "top", "bmc", 2 * load_edges(spec) + 5)
+
+
+def _coding(signed: bool) -> str:
+    return "signed" if signed else "unsigned"
+
+
+def _files(spec: CoreSpec, text: str) -> dict[str, str]:
+    return {"dut.v": to_verilog(spec), "top.sv": text}
+
+
+def _instance(spec: CoreSpec, rst: str, en: str, payload: str, valid: str, retire: str) -> str:
+    """Return the core as an instance, its outputs declared before."""
+    ports = {"clk": "clk", "rst": rst, "en": en, "act": "act", "result": "result"}
+    wires = f"wire [{spec.dot_bits * spec.outputs - 1}:0] result; wire ready, loaded;"
+    if spec.loadable:
+        ports |= {
+            "weight__payload": payload,
+            "weight__valid": valid,
+            "weight__ready": "ready",
+            "retire": retire,
+            "loaded": "loaded",
+        }
+    else:
+        wires += " assign ready = 0; assign loaded = 1;"
+    connections = ", ".join(f".{port}({net})" for port, net in ports.items())
+    return f"{wires}\n  {module_name(spec)} dut({connections});"
+
+
+def _expected(spec: CoreSpec) -> str:
+    """Return the results as Verilog's own signed arithmetic defines them."""
+    lines = []
+    weight = spec.weight_shape.width
+    for lane in range(spec.lanes):
+        sign = f"vector[{(lane + 1) * spec.act_bits - 1}]" if spec.act_signed else "1'b0"
+        bits = f"vector[{lane * spec.act_bits} +: {spec.act_bits}]"
+        lines.append(f"  wire signed [{spec.act_bits}:0] a_{lane} = {{{sign}, {bits}}};")
+    for o in range(spec.outputs):
+        terms = []
+        for lane in range(spec.lanes):
+            if spec.matrix is None:
+                place = (lane * spec.outputs + o) * weight
+                value = f"tile[{place} +: {weight}]"
+            else:
+                code = spec.matrix[o][lane] & ((1 << weight) - 1)
+                value = f"{weight}'d{code}"
+            name = f"w_{o}_{lane}"
+            lines.append(f"  wire signed [{weight - 1}:0] {name} = {value};")
+            terms.append(f"{name} * a_{lane}")
+        lines.append(f"  wire signed [{spec.dot_bits - 1}:0] expected_{o} = {' + '.join(terms)};")
+    return "\n".join(lines)
