@@ -50,9 +50,10 @@ def test_constant_shifts(shape, amount):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_variable_shift(shape):
     amounts = range(12)
-    got = results(shape, lambda v, a: rounding.shift_half_away(v, a, 11), amounts)
-    for (v, a), result in got.items():
-        assert result == golden.shift_half_away(v, a), (v, a)
+    for name in ("shift_half_up", "shift_half_away"):
+        got = results(shape, lambda v, a, name=name: getattr(rounding, name)(v, a, 11), amounts)
+        for (v, a), result in got.items():
+            assert result == getattr(golden, name)(v, a), (name, v, a)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

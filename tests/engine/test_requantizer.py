@@ -1,4 +1,6 @@
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -24,6 +26,10 @@ def regress(**parameters):
         ({"lanes": 3}, "channels must be a multiple of lanes (3), not 64"),
         ({"digits": 17}, "digits must be at most 16 for this multiplier, not 17"),
         ({"style": "fast"}, "style must be one of serial, pipelined, not 'fast'"),
+        (
+            {"left_shift": 1, "acc_bits": 10},
+            "acc_bits must be at least 11 with a left shift, not 10",
+        ),
         ({"right_shift": 32}, "right_shift must be between 1 and 31, not 32"),
     ],
 )
@@ -44,36 +50,42 @@ def test_golden_on_gemmlowp_ties():
     assert high([1, -1, 3, -3], half).tolist() == [1, 0, 2, -1]
     twice = golden.multiply_by_quantized_multiplier
     # 0.5 · 2^-1: the first rounding has already moved 1 to 1, so that 0.25 becomes 1.
-    assert twice([1, -1, 3, -3], half, -1).tolist() == [1, 0, 1, -1]
-    assert twice([1, -5, 1 << 30], half, 1).tolist() == [1, -5, -(1 << 30)]
+    assert twice([1, -1, 3, -3], half, -1, "double").tolist() == [1, 0, 1, -1]
+    assert twice([1, -1, 3, -3], half, -1, "single").tolist() == [0, 0, 1, -1]
+    for how in ("single", "double"):
+        assert twice([1, -5, 1 << 29], half, 1, how).tolist() == [1, -5, 1 << 29]
 
 
 def test_golden_equals_exact_fractions():
-    """Against the definition in unbounded integers, half a unit at a time."""
+    """Against the definitions in exact fractions."""
     rng = np.random.default_rng(SEED)
     x = rng.integers(-(1 << 31), 1 << 31, 500) >> rng.integers(0, 32, 500)
     m, s = rng.integers(1 << 30, 1 << 31, 500), rng.integers(-31, 1, 500)
-    got = golden.multiply_by_quantized_multiplier(x, m, s)
-    for xi, mi, si, out in zip(x.tolist(), m.tolist(), s.tolist(), got.tolist(), strict=True):
-        first = (2 * xi * mi + (1 << 31)) // (1 << 32)
-        magnitude = (2 * abs(first) + (1 << -si)) // (2 << -si)
-        assert out == (magnitude if first >= 0 else -magnitude)
+    once = golden.multiply_by_quantized_multiplier(x, m, s, "single").tolist()
+    twice = golden.multiply_by_quantized_multiplier(x, m, s, "double").tolist()
+    for i, (xi, mi, si) in enumerate(zip(x.tolist(), m.tolist(), s.tolist(), strict=True)):
+        assert once[i] == math.floor(Fraction(xi * mi, 1 << (31 - si)) + Fraction(1, 2))
+        first = math.floor(Fraction(xi * mi, 1 << 31) + Fraction(1, 2))
+        magnitude = math.floor(Fraction(abs(first), 1 << -si) + Fraction(1, 2))
+        assert twice[i] == (magnitude if first >= 0 else -magnitude)
+        assert abs(once[i] - twice[i]) <= 1
 
 
-#: (digit_bits, digits, style), every shape of digit in each style; the first few stand for all.
+#: (digit_bits, digits, style, rounding), every digit in each style; the first stand for all.
 DIGITS = [
-    (2, 1, "serial"),
-    (1, 3, "pipelined"),
+    (2, 1, "serial", "single"),
+    (1, 3, "pipelined", "double"),
     *(
-        pytest.param(*digits, style, marks=pytest.mark.slow)
+        pytest.param(*digits, style, rounding, marks=pytest.mark.slow)
         for digits in ((1, 1), (2, 2), (3, 1), (4, 1))
         for style in ("serial", "pipelined")
+        for rounding in ("single", "double")
     ),
 ]
 
 
-@pytest.mark.parametrize(("digit_bits", "digits", "style"), DIGITS)
-def test_exhaustive_when_small(digit_bits, digits, style):
+@pytest.mark.parametrize(("digit_bits", "digits", "style", "rounding"), DIGITS)
+def test_exhaustive_when_small(digit_bits, digits, style, rounding):
     """Every accumulator, multiplier and shift of a small form."""
     regress(
         style=style,
@@ -81,11 +93,12 @@ def test_exhaustive_when_small(digit_bits, digits, style):
         digits=digits,
         channels=64,
         lanes=8,
-        acc_bits=4,
-        out_bits=3,
-        multiplier_bits=4,
+        acc_bits=5,
+        out_bits=2,
+        multiplier_bits=3,
         left_shift=1,
         right_shift=3,
+        rounding=rounding,
     )
 
 
@@ -93,7 +106,13 @@ def test_exhaustive_when_small(digit_bits, digits, style):
     "parameters",
     [
         {},
-        {"style": "pipelined", "left_shift": 30, "digit_bits": 1, "digits": 31},
+        {
+            "style": "pipelined",
+            "left_shift": 30,
+            "digit_bits": 1,
+            "digits": 31,
+            "rounding": "double",
+        },
         {"lanes": 3, "channels": 3, "acc_bits": 20, "digit_bits": 3, "out_bits": 4},
     ],
     ids=str,
@@ -109,6 +128,7 @@ def test_equals_golden(parameters):
     [
         {"lanes": 4, "channels": 12, "digit_bits": 1, "digits": 4, "out_signed": False},
         {"channels": 1, "digit_bits": 4, "out_bits": 16, "acc_bits": 12, "right_shift": 1},
+        {"rounding": "double", "acc_bits": 24, "left_shift": 9},
         {"channels": 2, "out_bits": 1, "out_signed": False, "left_shift": 3},
     ],
     ids=str,

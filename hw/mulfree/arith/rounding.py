@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Mux, Shape, Value, signed
 
 
-def shift_half_up(value: Any, amount: int) -> Value:
+def shift_half_up(value: Any, amount: Any, most: int | None = None) -> Value:
     """Return ``floor(value / 2^amount + 1/2)``: to nearest, ties towards plus infinity.
 
     Parameters
@@ -16,12 +16,20 @@ def shift_half_up(value: Any, amount: int) -> Value:
     value
         Signed or unsigned, any width.
     amount
-        Constant number of bits dropped, ≥ 0.
+        Bits dropped: a constant, or an unsigned signal.
+    most
+        Largest value that a signal `amount` takes; by default the largest it can hold.
     """
-    value = Value.cast(value)
-    if amount == 0:
-        return value
-    return (value + (1 << (amount - 1))) >> amount
+    return nudged_half_up(value, amount, most) >> Value.cast(amount)
+
+
+def nudged_half_up(value: Any, amount: Any, most: int | None = None) -> Value:
+    """Return what a plain right shift by `amount` turns into `shift_half_up`: half a step more.
+
+    For pipelines that register between the two.
+    """
+    value, amount = Value.cast(value), Value.cast(amount)
+    return value + Cat(*(amount == place for place in range(1, _most(amount, most) + 1)))
 
 
 def shift_half_away(value: Any, amount: Any, most: int | None = None) -> Value:
@@ -47,9 +55,7 @@ def nudged_half_away(value: Any, amount: Any, most: int | None = None) -> Value:
     between the two.
     """
     value, amount = Value.cast(value), Value.cast(amount)
-    if most is None:
-        most = amount.value if isinstance(amount, Const) else (1 << len(amount)) - 1
-    mask = Cat(*(amount > place for place in range(1, most)))
+    mask = Cat(*(amount > place for place in range(1, _most(amount, most))))
     upwards = (amount != 0) & ~_negative(value)
     # The bit below the units of both operands makes the carry.
     wide = Cat(Const(1, 1), value)
@@ -78,3 +84,9 @@ def saturate(value: Any, shape: Any) -> Value:
 
 def _negative(value: Value) -> Value:
     return value[-1] if value.shape().signed else Const(0, 1)
+
+
+def _most(amount: Value, given: int | None) -> int:
+    if given is not None:
+        return given
+    return amount.value if isinstance(amount, Const) else (1 << len(amount)) - 1

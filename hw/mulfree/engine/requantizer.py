@@ -1,9 +1,10 @@
 """From wide accumulators to narrow activations, bit for bit as TFLite's reference kernels do it.
 
-``out = clamp(zero_point + round(round((acc + bias)·2^left · multiplier / 2^31) / 2^right), low,
-high)``. The inner rounding sends a tie up, the outer one away from zero:
-``MultiplyByQuantizedMultiplier`` in ``tensorflow/lite/kernels/internal/common.h`` with double
-rounding, its default. ReLU is ``low = zero_point``.
+``out = clamp(zero_point + round((acc + bias) · multiplier / 2^31 · 2^shift), low, high)``:
+``MultiplyByQuantizedMultiplier`` in ``tensorflow/lite/kernels/internal/common.h``, which rounds in
+one of two ways. `single`: once, ties up (``TFLITE_SINGLE_ROUNDING``; what ai-edge-litert's kernels
+do). `double`: the product by 2^31 with ties up, then the shift to the right with ties away from
+zero (gemmlowp). They differ by at most one. ReLU is ``low = zero_point``.
 
 No multiplier: each digit of the factor selects one of the accumulator's small multiples
 (0, x, 2x, 3x for two bits), and the selected ones are summed up from the lowest digit, while the
@@ -17,7 +18,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, 
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from mulfree.arith.rounding import nudged_half_away, saturate
+from mulfree.arith.rounding import nudged_half_away, nudged_half_up, saturate
 from mulfree.spec import Spec, SpecError, choice, flag, integer
 
 
@@ -26,7 +27,8 @@ class RequantizerSpec(Spec):
     """Parameters of the requantizer.
 
     A channel's real factor is ``multiplier / 2^multiplier_bits · 2^shift``, its shift from
-    ``-right_shift`` to ``left_shift``. Sums wrap at `acc_bits`, as TFLite's do at 32.
+    ``-right_shift`` to ``left_shift``. The sum with the bias wraps at `acc_bits`; nothing after it
+    overflows, provided the multipliers have their top bit set or are 0.
     """
 
     unit: ClassVar[str] = "requantizer"
@@ -41,10 +43,18 @@ class RequantizerSpec(Spec):
     right_shift: int = integer(31, 1, 31, "largest right shift")
     digit_bits: int = integer(2, 1, 4, "bits of the multiplier that select one multiple")
     digits: int = integer(1, 1, 31, "digits summed up in one clock")
+    rounding: str = choice(
+        "single", ("single", "double"), "roundings on the way, as TFLite's builds"
+    )
     style: str = choice("serial", ("serial", "pipelined"), "one adder used again, or one a step")
 
     def check(self) -> None:
-        """Check that the lanes share the channels evenly, and that no digit is without a bit."""
+        """Check that lanes share channels, no digit is empty, and a saturated shift saturates."""
+        if self.left_shift and self.acc_bits < self.out_bits + 3:
+            raise SpecError(
+                f"acc_bits must be at least {self.out_bits + 3} with a left shift, "
+                f"not {self.acc_bits}"
+            )
         if self.channels % self.lanes:
             raise SpecError(
                 f"channels must be a multiple of lanes ({self.lanes}), not {self.channels}"
@@ -232,7 +242,7 @@ class Requantizer(wiring.Component):
                 for i, lane in enumerate(lanes):
                     m.d.sync += [
                         x[i].eq(lane.total(self.acc.payload.acc[i])),
-                        partial[i].eq(lane.seed),
+                        partial[i].eq(lane.seed(lane.row.right)),
                     ]
                 m.next = "shift" if spec.left_shift else "multiples"
             if spec.left_shift:
@@ -346,19 +356,18 @@ class _Lane:
         self.row = row
         #: Zero bits put below the multiplier to fill its lowest digits.
         self.padding = spec.steps * spec.step_bits - spec.multiplier_bits
-        #: Half a unit of the result: the first partial sum.
-        self.seed = 1 << (spec.multiplier_bits + self.padding - 1)
-        # A partial sum never outgrows an accumulator, but the seed may, and half a step more
-        # before the second rounding.
-        self.partial_shape = signed(max(spec.acc_bits, self.seed.bit_length()) + 1)
+        self.half = 1 << (spec.multiplier_bits + self.padding - 1)
+        # A partial sum never outgrows an accumulator, but the half may, and half a step more
+        # before the shift.
+        self.partial_shape = signed(max(spec.acc_bits, self.half.bit_length()) + 1)
 
     def total(self, acc: Value) -> Value:
         """Add the bias."""
         return (acc + self.row.bias)[: self.spec.acc_bits].as_signed()
 
     def shifted(self, total: Value, left: Value) -> Value:
-        """Shift left, for factors of 1 and more."""
-        return (total << left)[: self.spec.acc_bits].as_signed()
+        """Shift left, for factors of 1 and more; what saturates here is clamped in the end."""
+        return saturate(total << left, self.spec.acc_shape)
 
     def multiples(self, x: Value) -> dict[int, Value]:
         """Return the odd multiples that a digit can select, each one addition from smaller ones."""
@@ -367,6 +376,11 @@ class _Lane:
             top = n.bit_length() - 1
             found[n] = (x << top) + found[n - (1 << top)]
         return found
+
+    def seed(self, right: Value) -> Value:
+        """Return the first partial sum: half a unit of the sum, if the sum is rounded itself."""
+        half = Const(self.half, self.partial_shape)
+        return half if self.spec.rounding == "double" else Mux(right == 0, half, 0)
 
     def factor(self, multiplier: Value) -> Value:
         """Return the multiplier as whole steps of digits."""
@@ -381,9 +395,10 @@ class _Lane:
         return (partial >> self.spec.step_bits)[: self.partial_shape.width].as_signed()
 
     def nudged(self, partial: Value, right: Value) -> Value:
-        """Prepare the second rounding."""
+        """Add what makes the shift to the right round."""
         value = partial[: self.spec.acc_bits].as_signed()
-        return nudged_half_away(value, right, self.spec.right_shift)
+        nudged = nudged_half_away if self.spec.rounding == "double" else nudged_half_up
+        return nudged(value, right, self.spec.right_shift)
 
     def clamped(self, scaled: Value) -> Value:
         """Add the zero point and clamp."""
@@ -410,7 +425,7 @@ class _Lane:
             multiples = {n: register(value) for n, value in multiples.items()}
             factor, right = register(factor), register(right)
         factor = self.factor(factor)
-        partial: Value = Const(self.seed, self.partial_shape)
+        partial = self.seed(right)
         for place in range(spec.steps):
             digits = factor[: spec.step_bits]
             partial = register(self.step(partial, multiples, digits))
@@ -430,4 +445,4 @@ def _select(multiples: dict[int, Value], digit: Value) -> Value:
         entries.append(multiples[n >> zeros] << zeros)
     for bit in digit:
         entries = [Mux(bit, b, a) for a, b in zip(entries[::2], entries[1::2], strict=True)]
-    return entries[0]
+    return Value.cast(entries[0])

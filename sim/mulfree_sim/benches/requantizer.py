@@ -23,14 +23,14 @@ def parameter_sets(
     shifts = np.arange(-spec.right_shift, spec.left_shift + 1)
     top = 1 << spec.multiplier_bits
     if is_small(spec):
-        m, s = (g.ravel() for g in np.meshgrid(np.arange(top), shifts))
+        m, s = (g.ravel() for g in np.meshgrid([0, *range(top // 2, top)], shifts))
         fill = -len(m) % spec.channels
         m, s = np.append(m, m[:fill]), np.append(s, s[:fill])
         bias = np.zeros_like(m)
     else:
         count = SETS * spec.channels
         m = rng.integers(top // 2, top, count)  # TFLite's are normalised
-        m[rng.random(count) < 0.1] = rng.choice([0, 1, top // 2, top - 1])
+        m[rng.random(count) < 0.1] = rng.choice([0, top // 2, top - 1])
         s = rng.choice(shifts, count)
         bias = scaled_random(spec.acc_bits, count, rng)
         # The last set is a shorter layer.

@@ -1,7 +1,7 @@
 """Golden model of the requantizer: gemmlowp's fixed-point arithmetic as TFLite's kernels use it.
 
-Source: ``MultiplyByQuantizedMultiplier`` in ``tensorflow/lite/kernels/internal/common.h`` (double
-rounding, the default build) and ``SaturatingRoundingDoublingHighMul``, ``RoundingDivideByPOT`` in
+Source: ``MultiplyByQuantizedMultiplier`` in ``tensorflow/lite/kernels/internal/common.h``, and for
+its double rounding ``SaturatingRoundingDoublingHighMul`` and ``RoundingDivideByPOT`` in
 ``gemmlowp/fixedpoint/fixedpoint.h``.
 """
 
@@ -38,11 +38,17 @@ def saturating_rounding_doubling_high_mul(
 
 
 def multiply_by_quantized_multiplier(
-    x: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, acc_bits: int = 32, bits: int = 31
+    x: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, how: str = "single", bits: int = 31
 ) -> NDArray[np.int64]:
-    """Return ``x · multiplier / 2^bits · 2^shift``, rounded twice; `x` shifted left wraps."""
-    shift = np.asarray(shift, np.int64)
-    shifted = Int(acc_bits).decode(np.asarray(x, np.int64) << np.maximum(shift, 0))
+    """Return ``x · multiplier / 2^bits · 2^shift``, rounded once or twice (see the unit).
+
+    In C++ `x` shifted to the left may overflow, which leaves the result open; here it does not.
+    """
+    x, shift = np.asarray(x, np.int64), np.asarray(shift, np.int64)
+    if how == "single":
+        product = x * np.asarray(multiplier, np.int64)
+        return rounding.shift_half_up(product, bits - shift)
+    shifted = rounding.saturate(x << np.maximum(shift, 0), 32)
     high = saturating_rounding_doubling_high_mul(shifted, multiplier, bits)
     return rounding.shift_half_away(high, np.maximum(-shift, 0))
 
@@ -71,6 +77,6 @@ def requantize(
     acc = Int(spec.acc_bits).check(acc, "acc")
     total = Int(spec.acc_bits).decode(acc + parameters.bias)
     scaled = multiply_by_quantized_multiplier(
-        total, parameters.multiplier, parameters.shift, spec.acc_bits, spec.multiplier_bits
+        total, parameters.multiplier, parameters.shift, spec.rounding, spec.multiplier_bits
     )
     return np.clip(scaled + zero_point, low, high)
