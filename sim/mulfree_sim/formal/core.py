@@ -6,6 +6,7 @@
 from amaranth.sim import Simulator
 
 from mulfree.emit import module_name, to_verilog
+from mulfree.formats import PowerOfTwo
 from mulfree.units.core import CoreSpec
 from mulfree_sim.formal import Proof
 
@@ -167,6 +168,7 @@ def _expected(spec: CoreSpec) -> str:
     """Return the results as Verilog's own signed arithmetic defines them."""
     lines = []
     weight = spec.weight_shape.width
+    value_bits = max(abs(limit) for limit in spec.weight_range).bit_length() + 1
     for lane in range(spec.lanes):
         sign = f"vector[{(lane + 1) * spec.act_bits - 1}]" if spec.act_signed else "1'b0"
         bits = f"vector[{lane * spec.act_bits} +: {spec.act_bits}]"
@@ -176,12 +178,26 @@ def _expected(spec: CoreSpec) -> str:
         for lane in range(spec.lanes):
             if spec.matrix is None:
                 place = (lane * spec.outputs + o) * weight
-                value = f"tile[{place} +: {weight}]"
+                code = f"tile[{place} +: {weight}]"
             else:
-                code = spec.matrix[o][lane] & ((1 << weight) - 1)
-                value = f"{weight}'d{code}"
+                code = f"{weight}'d{spec.weight_format.encode(spec.matrix[o][lane])}"
             name = f"w_{o}_{lane}"
-            lines.append(f"  wire signed [{weight - 1}:0] {name} = {value};")
+            lines.append(f"  wire [{weight - 1}:0] {name}_code = {code};")
+            value = _value(spec, f"{name}_code")
+            lines.append(f"  wire signed [{value_bits - 1}:0] {name} = {value};")
             terms.append(f"{name} * a_{lane}")
         lines.append(f"  wire signed [{spec.dot_bits - 1}:0] expected_{o} = {' + '.join(terms)};")
     return "\n".join(lines)
+
+
+def _value(spec: CoreSpec, code: str) -> str:
+    """Return what a weight's code stands for as a Verilog expression."""
+    if not isinstance(spec.weight_format, PowerOfTwo):
+        return f"$signed({code})"
+    bits = spec.weight_format.bits
+    terms = []
+    for at in range(0, spec.weight_format.code_bits, bits):
+        field = f"{code}[{at} +: {bits - 1}]"
+        power = f"({field} == 0 ? 0 : 1 <<< ({field} - 1))"
+        terms.append(f"({code}[{at + bits - 1}] ? -{power} : {power})")
+    return " + ".join(terms)
