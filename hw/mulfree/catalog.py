@@ -17,6 +17,7 @@ UNITS = {
     "digitizernet": "mulfree.units.digitizernet:DigitizerNetSpec",
     "array": "mulfree.engine.array:ArraySpec",
     "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
+    "dense": "mulfree.engine.dense:DenseSpec",
 }
 
 #: The matrix-vector cores that an array can be built from.

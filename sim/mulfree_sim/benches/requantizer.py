@@ -20,25 +20,31 @@ def parameter_sets(
     spec: RequantizerSpec, rng: np.random.Generator
 ) -> list[golden.ChannelParameters]:
     """Return parameter sets: every (multiplier, shift), or corners and random ones."""
-    shifts = np.arange(-spec.right_shift, spec.left_shift + 1)
-    top = 1 << spec.multiplier_bits
     if is_small(spec):
+        shifts = np.arange(-spec.right_shift, spec.left_shift + 1)
+        top = 1 << spec.multiplier_bits
         m, s = (g.ravel() for g in np.meshgrid([0, *range(top // 2, top)], shifts))
         fill = -len(m) % spec.channels
         m, s = np.append(m, m[:fill]), np.append(s, s[:fill])
-        bias = np.zeros_like(m)
-    else:
-        count = SETS * spec.channels
-        m = rng.integers(top // 2, top, count)  # TFLite's are normalised
-        m[rng.random(count) < 0.1] = rng.choice([0, top // 2, top - 1])
-        s = rng.choice(shifts, count)
-        bias = scaled_random(spec.acc_bits, count, rng)
-        # The last set is a shorter layer.
-        keep = count - rng.integers(spec.channels)
-        m, s, bias = m[:keep], s[:keep], bias[:keep]
-    cut = range(0, len(m), spec.channels)
-    sets = ((x[i : i + spec.channels] for x in (bias, m, s)) for i in cut)
-    return [golden.ChannelParameters(*one) for one in sets]
+        cut = range(0, len(m), spec.channels)
+        sets = ((x[i : i + spec.channels] for x in (np.zeros_like(m), m, s)) for i in cut)
+        return [golden.ChannelParameters(*one) for one in sets]
+    sizes = [spec.channels] * (SETS - 1) + [int(rng.integers(1, spec.channels + 1))]
+    return [random_parameters(spec, size, rng) for size in sizes]
+
+
+def random_parameters(
+    spec: RequantizerSpec, channels: int, rng: np.random.Generator
+) -> golden.ChannelParameters:
+    """Return random parameters of a layer."""
+    top = 1 << spec.multiplier_bits
+    multiplier = rng.integers(top // 2, top, channels)  # TFLite's are normalised
+    multiplier[rng.random(channels) < 0.1] = rng.choice([0, top // 2, top - 1])
+    return golden.ChannelParameters(
+        bias=scaled_random(spec.acc_bits, channels, rng),
+        multiplier=multiplier,
+        shift=rng.integers(-spec.right_shift, spec.left_shift + 1, channels),
+    )
 
 
 def is_small(spec: RequantizerSpec) -> bool:
