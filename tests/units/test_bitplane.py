@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Value
 
 from mulfree.formats.planes import hadamard, signed_digits
 from mulfree.spec import Spec, SpecError
-from mulfree.units.bitplane import BitPlaneSpec
-from mulfree_sim import runner
+from mulfree.units.bitplane import BitPlaneSpec, Row
+from mulfree_sim import formal, runner
+from mulfree_sim.formal.bitplane import proofs
 from mulfree_sim.golden import bitplane as golden
 
 SEED = 20260
@@ -145,3 +147,33 @@ def test_rtl(spec: BitPlaneSpec) -> None:
 def test_rtl_16_to_128_points(tiles: int, exact: bool) -> None:
     result = runner.regress(BitPlaneSpec(tiles=tiles, exact=exact), seed=SEED)
     assert result.passed, result.log[-2000:]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BitPlaneSpec(planes=4),
+        BitPlaneSpec(rows=4, columns=4, planes=3, exact=True),
+        pytest.param(BitPlaneSpec(), marks=pytest.mark.slow),
+        pytest.param(
+            BitPlaneSpec(rows=4, columns=4, tiles=2, planes=4, exact=True), marks=pytest.mark.slow
+        ),
+    ],
+    ids=lambda spec: f"{spec.planes}-{spec.exact}",
+)
+def test_early_termination_is_proved(spec: BitPlaneSpec) -> None:
+    for result in formal.prove(spec):
+        assert result.proved, result.log[-2000:]
+
+
+class HastyRow(Row):
+    """A row that believes that a plane adds less than it can."""
+
+    def _weight(self, m: Module) -> Value:
+        return Value.cast(super()._weight(m)) - 1
+
+
+def test_a_row_that_stops_too_early_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mulfree_sim.formal.bitplane.Row", HastyRow)
+    (proof,) = proofs(BitPlaneSpec(planes=3))
+    assert formal.run(proof).status == "refuted"

@@ -8,7 +8,7 @@ from mulfree.formats.searchtree import best_tree
 from mulfree.spec import Spec, SpecError
 from mulfree.units.digitizer import DigitizerSpec
 from mulfree.units.digitizernet import DigitizerNetSpec
-from mulfree_sim import runner
+from mulfree_sim import formal, runner
 from mulfree_sim.analog import Comparators, enob
 from mulfree_sim.golden import digitizer as golden
 from mulfree_sim.golden import digitizernet
@@ -207,3 +207,17 @@ def test_rtl_of_the_network(spec: DigitizerNetSpec) -> None:
 def test_rtl_of_more_networks(spec: DigitizerNetSpec) -> None:
     result = runner.regress(spec, simulator="icarus", seed=SEED)
     assert result.passed, result.log[-2000:]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        DigitizerSpec(bits=4),
+        DigitizerSpec(mode="hybrid", bits=4, flash_bits=2),
+        DigitizerSpec(mode="tree", bits=2, histogram=[[9, 4, 2, 1]]),
+    ],
+    ids=lambda spec: spec.mode,
+)
+def test_codes_are_proved(spec: DigitizerSpec) -> None:
+    for result in formal.prove(spec):
+        assert result.proved, result.log[-2000:]
