@@ -173,6 +173,7 @@ def regress(
     simulator: str = "verilator",
     seed: int | None = None,
     testcase: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Run the unit's own bench, ``mulfree_sim.benches.UNIT``, on its Verilog."""
     return run(
@@ -181,7 +182,7 @@ def regress(
         f"mulfree_sim.benches.{spec.unit}",
         simulator=simulator,
         seed=seed,
-        environment={"MULFREE_SPEC": spec.to_json()},
+        environment={"MULFREE_SPEC": spec.to_json(), **(environment or {})},
         testcase=testcase,
     )
 

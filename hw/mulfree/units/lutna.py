@@ -100,9 +100,9 @@ class LutNASpec(CoreSpec):
             most = (room // digit if digit else room) if joint and self.storage == "full" else 1
             fits = (n for n in (8, 4, 2) if n <= most and self.lanes % n == 0)
             lanes = next(fits, 1)
-        digit = digit or max(1, min(self.act_bits, room // lanes, 8 if lanes == 1 else 4))
-        if digit > 4 and digit != self.act_bits:
-            digit = 4
+        if not digit:
+            digit = max(1, min(self.act_bits, room // lanes))
+            digit = digit if digit == self.act_bits else min(digit, 4)
         object.__setattr__(self, "table_lanes", lanes)
         object.__setattr__(self, "digit_bits", digit)
 
