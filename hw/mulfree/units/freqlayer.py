@@ -13,7 +13,7 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from mulfree.arith.rounding import saturate
-from mulfree.formats import Int
+from mulfree.formats import Int, PowerOfTwo
 from mulfree.spec import Spec, SpecError, choice, flag, integer, matrix
 from mulfree.units.wht import WHTSpec
 
@@ -162,6 +162,11 @@ class FreqLayerSpec(Spec):
         """Width of a result."""
         return self.out_bits or min(self.bits + (not self.signed), self.total_bits)
 
+    @property
+    def gain_format(self) -> Int | PowerOfTwo:
+        """How a gain is coded."""
+        return PowerOfTwo(self.gain_bits) if self.gain == "pot" else Int(self.gain_bits)
+
     def gain_code(self, value: int) -> int:
         """Return the bits that stand for a gain on the parameter stream.
 
@@ -170,20 +175,10 @@ class FreqLayerSpec(Spec):
         SpecError
             The code has no such gain.
         """
-        bits = self.gain_bits
-        if self.gain == "integer":
-            try:
-                Int(bits).check(value, "gains")
-            except ValueError as error:
-                raise SpecError(str(error)) from None
-            return value & ((1 << bits) - 1)
-        if value == 0:
-            return 0
-        size = abs(value)
-        if size & (size - 1) or size > 1 << self.largest_shift:
-            most = 1 << self.largest_shift
-            raise SpecError(f"gains must be 0 or powers of two up to ±{most}, not {value}")
-        return size.bit_length() | (value < 0) << (bits - 1)
+        try:
+            return int(self.gain_format.encode(self.gain_format.check(value, "gains")))
+        except ValueError as error:
+            raise SpecError(str(error)) from None
 
     @property
     def parameter_layout(self) -> data.StructLayout:

@@ -18,12 +18,7 @@ def draw(spec: FreqLayerSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.
     """Return random thresholds, from none to all but the largest value, and gains."""
     count = spec.coefficients
     thresholds = rng.integers(0, 1 << rng.integers(1, spec.threshold_bits + 1, count))
-    if spec.gain == "pot":
-        powers = 1 << rng.integers(0, spec.largest_shift + 1, count)
-        gains = powers * rng.integers(-1, 2, count)
-    else:
-        half = 1 << (spec.gain_bits - 1)
-        gains = rng.integers(-half, half, count)
+    gains = rng.choice(spec.gain_format.values(), count)
     return thresholds, gains
 
 

@@ -13,7 +13,7 @@ from mulfree_sim.golden import wht
 #: Spaces of up to this many bits a vector are tried whole in the parallel form.
 EXHAUSTIVE_BITS = 16
 #: Samples sent in a random run, about.
-SAMPLES = 8000
+SAMPLES = 4000
 #: (source idle, sink stall): each alone, both, neither.
 STALLS = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.3, 0.3))
 

@@ -3,14 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mulfree.formats.planes import hadamard
 from mulfree.units.wht import TransformSpec
 from mulfree_sim.golden import rounding
 
-
-def hadamard(points: int) -> NDArray[np.int64]:
-    """Return H: 1 where the indices share an even number of ones, else −1."""
-    index = np.arange(points)
-    return 1 - 2 * (np.bitwise_count(index[:, None] & index).astype(np.int64) & 1)
+__all__ = ["crop", "fast", "hadamard", "pad", "transform"]
 
 
 def fast(samples: ArrayLike) -> NDArray[np.int64]:

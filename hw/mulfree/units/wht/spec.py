@@ -56,7 +56,8 @@ class TransformSpec(Spec):
         if self.form == "parallel":
             if self.samples_per_cycle:
                 raise SpecError(
-                    f"samples_per_cycle must be left out in the parallel form, not {lanes}"
+                    "samples_per_cycle must be left out in the parallel form, "
+                    f"not {self.samples_per_cycle}"
                 )
             if self.size > 256:
                 raise SpecError(f"points must be at most 256 in the parallel form, not {self.size}")
