@@ -8,6 +8,7 @@ from mulfree.spec import Spec, SpecError
 UNITS = {
     "lutna": "mulfree.units.lutna:LutNASpec",
     "pot": "mulfree.units.pot:PoTSpec",
+    "skip": "mulfree.units.skip:SkipSpec",
     "baseline": "mulfree.units.baseline:BaselineSpec",
     "bitplane": "mulfree.units.bitplane:BitPlaneSpec",
     "wht": "mulfree.units.wht:WHTSpec",

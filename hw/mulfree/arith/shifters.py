@@ -35,7 +35,7 @@ class _Stage(ABC):
         """Return the control bits for a shift of ``pick · unit``, or None for zero."""
 
     @abstractmethod
-    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Value:
+    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Any:
         """Return the shifted number, `growth` bits wider.
 
         `spare` says how many of the bits of `y` below its sign repeat the sign when the largest
@@ -63,7 +63,7 @@ class _Select(_Stage):
         index = 0 if pick is None else pick + self.zero
         return {f"h{i}": index >> i & 1 for i in range(self._select_bits)}
 
-    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Value:
+    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Any:
         index = Cat(c[f"h{i}"] for i in range(self._select_bits))
         bits = []
         for place in range(len(y) + self.growth):
@@ -78,7 +78,7 @@ class _First(_Select):
     def controls(self, pick: int | None, sign: int) -> Controls:
         return super().controls(pick, sign) | {"s": sign}
 
-    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Value:
+    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Any:
         shifted = super().apply(y, c, Const(0, 1), spare)
         return shifted ^ c["s"].replicate(len(shifted))
 
@@ -89,7 +89,7 @@ class _Pair(_Stage):
     def controls(self, pick: int | None, sign: int) -> Controls:
         return {"k0": int(pick is None), "k1": pick or 0}
 
-    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Value:
+    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Any:
         places = range(len(y) + self.growth)
         return Cat(
             _fill_mux(*(self._bit(y, j, fill, pick, spare) for pick in (0, 1)), c["k0"], c["k1"])
@@ -117,7 +117,7 @@ class _Quad(_Stage):
         }
         return found | ({"nz": int(pick is not None)} if self.zero else {})
 
-    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Value:
+    def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Any:
         u, sign = self.unit, len(y) - 1
         top = (c["nz"] & y[sign]) if self.zero else y[sign]
         bits = []
@@ -239,13 +239,13 @@ class Shifter:
                     m.d.comb += word.eq(self.control_word(value))
         return word
 
-    def sign(self, word: Value) -> Value:
+    def sign(self, word: Value) -> Any:
         """Return what has to be added to the product."""
         return word[0]
 
     def product(
         self, m: Module, number: Value, word: Value, hold: Callable[[Value, str], Value], name: str
-    ) -> Value:
+    ) -> Any:
         """Return the product less its sign, ``width`` bits signed, behind one register.
 
         Parameters
@@ -256,7 +256,7 @@ class Shifter:
         c: list[dict[str, Value]] = [{} for _ in self._stages]
         for place, (i, control) in enumerate(self._order):
             c[i][control] = word[place]
-        y: Value = number
+        y: Any = number
         for i, stage in enumerate(self._stages):
             last = i == len(self._stages) - 1
             if last and self.late:
@@ -267,4 +267,4 @@ class Shifter:
             y = shaped
         if not self.late:
             y = hold(y, f"{name}_q")
-        return Value.cast(y.as_signed())
+        return y.as_signed()
