@@ -75,7 +75,7 @@ def run_network(
             hardware_layer(spec, layer, act),
             verilog=verilog,
             simulator=simulator,
-            progress=lambda share, place=place: report(place, share),
+            progress=lambda share, place=place: report(place, min(share, 0.99)),
         )
         act = tiling.gathered(spec.array, found.outputs, len(real), expected.shape[1])
         compared += expected.size
@@ -127,23 +127,41 @@ def shown_progress(console: Console, layers: int) -> Iterator[Callable[[int, flo
 @click.command()
 @click.option(
     "--images",
-    type=click.IntRange(1, digits.TEST_IMAGES),
     default=digits.TEST_IMAGES,
     show_default=True,
     help="held-out images to run",
 )
-@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True,
-              help="what the products are made of")  # fmt: skip
-@click.option("--outputs", type=int, default=4, show_default=True, help="outputs of the array")
-@click.option("--lanes", type=int, default=8, show_default=True, help="lanes of the array")
-@click.option("--batch", type=int, default=16, show_default=True,
-              help="images that share a load of weights")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
-              help="which images are taken, when not all, and which are drawn")  # fmt: skip
-@click.option("--simulator", type=click.Choice(runner.SIMULATORS), default="verilator",
-              show_default=True, help="what runs the Verilog")  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False),
-              default=Path("build/demo"), show_default=True, help="folder for the Verilog")  # fmt: skip
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
+    show_default=True,
+    help="what the products are made of",
+)
+@click.option("--outputs", default=4, show_default=True, help="outputs of the array")
+@click.option("--lanes", default=8, show_default=True, help="lanes of the array")
+@click.option("--batch", default=64, show_default=True, help="images that share a load of weights")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="which images are taken, when not all, and which are drawn",
+)
+@click.option(
+    "--simulator",
+    type=click.Choice(runner.SIMULATORS),
+    default="verilator",
+    show_default=True,
+    help="what runs the Verilog",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/demo"),
+    show_default=True,
+    help="folder for the Verilog",
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def command(
     images: int,
@@ -161,13 +179,19 @@ def command(
     A small trained network (64-32-10) is quantised to 8 bits and runs on the generated array and
     requantizer, none of which has a multiplier. Exit code 1 when any output differs.
     """
+    limits = {"images": (images, 1, digits.TEST_IMAGES), "batch": (batch, 1, 1024)}
+    for name, (value, low, high) in (limits | {"seed": (seed, 0, 2**32 - 1)}).items():
+        if not low <= value <= high:
+            raise click.UsageError(f"{name} must be between {low} and {high}, not {value}")
     try:
         core = spec_class(kind)(outputs=outputs, lanes=lanes)  # type: ignore[call-arg]
         data, trained = digits.load(), digits.network()
         network = quantise(trained, digits.scaled(data.train_images))
         widest = max(len(layer.parameters.bias) for layer in network.layers)
         left = max(0, *(int(layer.parameters.shift.max()) for layer in network.layers))
-        spec = DenseSpec(core=core, acc_slots=batch, channels=widest, left_shift=left)
+        spec = DenseSpec(
+            core=core, acc_slots=batch, channels=widest, left_shift=left, scalers=outputs
+        )
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
 
