@@ -1,0 +1,1 @@
+"""The system on a board: register map, bus bridges, sequencer, top."""
