@@ -104,9 +104,9 @@ def save(network: FloatNetwork, file: Any) -> None:
     np.savez_compressed(file, **arrays)
 
 
-def network() -> FloatNetwork:
-    """Return the shipped network."""
-    with resources.files("mulfree_models").joinpath("data", FILE).open("rb") as file:
+def network(name: str = FILE) -> FloatNetwork:
+    """Return a shipped network by its file's name."""
+    with resources.files("mulfree_models").joinpath("data", name).open("rb") as file:
         arrays = np.load(file)
         layers = tuple(
             FloatLayer(
