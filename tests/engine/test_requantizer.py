@@ -1,6 +1,7 @@
 import itertools
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,25 @@ def test_golden_equals_exact_fractions():
         magnitude = math.floor(Fraction(abs(first), 1 << -si) + Fraction(1, 2))
         assert twice[i] == (magnitude if first >= 0 else -magnitude)
         assert abs(once[i] - twice[i]) <= 1
+
+
+def test_golden_equals_litert():
+    """FULLY_CONNECTED in ai-edge-litert 2.3.0 with reference kernels: eight random layers."""
+    with np.load(Path(__file__).with_name("litert_fully_connected.npz")) as kept:
+        layers = [
+            dict(zip(kept.files, row, strict=True)) for row in zip(*kept.values(), strict=True)
+        ]
+    differ = {"single": 0, "double": 0}
+    for layer in layers:
+        parameters = golden.ChannelParameters(
+            *(layer[name].astype(np.int64) for name in ("bias", "multiplier", "shift"))
+        )
+        for rounding in differ:
+            spec = RequantizerSpec(left_shift=30, rounding=rounding)
+            got = golden.requantize(spec, layer["acc"], parameters, *layer["clamp"].tolist())
+            differ[rounding] += int((got != layer["out"]).sum())
+    assert differ["single"] == 0
+    assert differ["double"] < 10
 
 
 #: (digit_bits, digits, style, rounding), every digit in each style; the first stand for all.

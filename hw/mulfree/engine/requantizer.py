@@ -382,7 +382,7 @@ class _Lane:
         half = Const(self.half, self.partial_shape)
         return half if self.spec.rounding == "double" else Mux(right == 0, half, 0)
 
-    def factor(self, multiplier: Value) -> Value:
+    def factor(self, multiplier: Value) -> Any:
         """Return the multiplier as whole steps of digits."""
         return Cat(Const(0, self.padding), multiplier) if self.padding else multiplier
 
@@ -445,4 +445,4 @@ def _select(multiples: dict[int, Value], digit: Value) -> Value:
         entries.append(multiples[n >> zeros] << zeros)
     for bit in digit:
         entries = [Mux(bit, b, a) for a, b in zip(entries[::2], entries[1::2], strict=True)]
-    return Value.cast(entries[0])
+    return entries[0]
