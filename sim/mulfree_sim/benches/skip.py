@@ -33,7 +33,15 @@ def weight_words(spec: SkipSpec, entries: Compressed) -> list[int]:
 
 
 def plan(spec: SkipSpec, rng: np.random.Generator) -> list[tuple[Compressed, np.ndarray]]:
-    """Return matrices of every sparsity and the vectors that they take."""
+    """Return matrices of every sparsity and the vectors that they take.
+
+    Where the setting ``layer`` names an npz file, its `matrix` is taken instead, with each row of
+    its `vectors`.
+    """
+    if "layer" in ports.settings():
+        with np.load(ports.settings()["layer"]) as layer:
+            entries = compress(layer["matrix"], spec.run_bits)
+            return [(entries, vector) for vector in layer["vectors"]]
     act, codes = spec.act_format, spec.weight_format.values()
     made = []
     for density in (0.0, 0.05, 0.3, 0.5, 1.0, 0.5):
