@@ -110,11 +110,11 @@ def test_constant_weights(kind: str, fields: dict, sentence: str) -> None:
 
 
 def test_matrix_entry_out_of_range() -> None:
-    with pytest.raises(SpecError, match="^matrix entries must be between -8 and 7, not 8$"):
+    with pytest.raises(SpecError, match=r"^matrix entries must be between -8 and 7, not 8$"):
         Spec.from_dict({"unit": "lutna", "weights": "constant", "weight_bits": 4, "matrix": [[8]]})
 
 
 @pytest.mark.parametrize("entry", [1.5, True, "1"])
 def test_matrix_entry_of_wrong_kind(entry: object) -> None:
-    with pytest.raises(TypeError, match="^matrix must be a matrix of integers, not one with "):
+    with pytest.raises(TypeError, match=r"^matrix must be a matrix of integers, not one with "):
         Spec.from_dict({"unit": "lutna", "weights": "constant", "matrix": [[entry]]})

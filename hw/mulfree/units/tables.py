@@ -149,7 +149,7 @@ class TableGenerator(wiring.Component):
         ready = Signal()
         accept = Signal()
         m.d.comb += [
-            ready.eq(~making & ~self.hold),
+            ready.eq(~making & ~self.hold & ~self.filled),
             self.weight.ready.eq(ready),
             accept.eq(ready & self.weight.valid),
         ]

@@ -10,13 +10,14 @@ from mulfree.formats import PowerOfTwo
 from mulfree.units.core import CoreSpec
 from mulfree_sim.formal import Proof
 
-#: Edges without an enable that a result may meet on its way, anywhere.
-STALLS = 1
 
+def proofs(spec: CoreSpec, dropped_bits: int = 0, added: int = 0) -> list[Proof]:
+    """Return the proofs of one core: its results, its enable, and its hand-over of tiles.
 
-def proofs(spec: CoreSpec) -> list[Proof]:
-    """Return the proofs of one core: its results, its enable, and its hand-over of tiles."""
-    found = [product(spec)]
+    An approximate core takes every activation with its lowest `dropped_bits` cleared and `added`
+    to it.
+    """
+    found = [product(spec, dropped_bits, added)]
     if spec.latency:
         found.append(hold(spec))
     if spec.loadable:
@@ -45,7 +46,7 @@ def load_edges(spec: CoreSpec) -> int:
     return edges
 
 
-def product(spec: CoreSpec) -> Proof:
+def product(spec: CoreSpec, dropped_bits: int = 0, added: int = 0) -> Proof:
     """Results equal plain integer arithmetic for every tile and every vector.
 
     The tile, any, is loaded from reset on. Then one vector, any, is given; whatever vectors come
@@ -55,28 +56,25 @@ def product(spec: CoreSpec) -> Proof:
     assert spec.latency is not None
     first = load_edges(spec) + 1  # edge 0 resets
     words, weight = spec.outputs * spec.lanes, spec.weight_shape.width
-    depth = first + spec.latency + (STALLS if spec.latency else 0)
     checks = [
         f"assert(result[{o * spec.dot_bits} +: {spec.dot_bits}] == expected_{o});"
         for o in range(spec.outputs)
     ]
     text = f"""
-module top(input clk, input en, input [{spec.act_bits * spec.lanes - 1}:0] other);
+module top(input clk);
   (* anyconst *) reg [{words * weight - 1}:0] tile;
   (* anyconst *) reg [{spec.act_bits * spec.lanes - 1}:0] vector;
-  reg [15:0] edges = 0, sent = 0, age = 0;
-  wire given = edges >= {first};
-  wire [{spec.act_bits * spec.lanes - 1}:0] act = given && age == 0 ? vector : other;
+  reg [15:0] edges = 0, sent = 0;
+  wire [{spec.act_bits * spec.lanes - 1}:0] act = vector;
   always @(posedge clk) begin
     edges <= edges + 1;
     if (valid && ready) sent <= sent + 1;
-    if (given && en) age <= age + 1;
   end
   wire valid = edges != 0 && sent != {words};
-  {_instance(spec, "edges == 0", "en", f"tile[sent * {weight} +: {weight}]", "valid", "1'b0")}
-{_expected(spec)}
-  always @* if (given && age == {spec.latency}) begin
-    {"assert(loaded);" if spec.loadable and not spec.latency else ""}
+  {_instance(spec, "edges == 0", "1'b1", f"tile[sent * {weight} +: {weight}]", "valid", "1'b0")}
+{_expected(spec, dropped_bits, added)}
+  always @* if (edges == {first + spec.latency}) begin
+    assert(loaded);
     {" ".join(checks)}
   end
 endmodule
@@ -85,8 +83,9 @@ endmodule
         f"{spec.outputs} × Σ of {spec.lanes} products equals integer arithmetic for every "
         f"{_coding(spec.act_signed)} {spec.act_bits}-bit activation"
         + (f" and every {weight}-bit weight that is loaded" if spec.loadable else "")
+        + (f", its low {dropped_bits} bits taken as {added}" if dropped_bits else "")
     )
-    return Proof("product", claim, _files(spec, text), "top", "bmc", depth + 1)
+    return Proof("product", claim, _files(spec, text), "top", "bmc", first + spec.latency + 1)
 
 
 def hold(spec: CoreSpec) -> Proof:
@@ -164,7 +163,7 @@ def _instance(spec: CoreSpec, rst: str, en: str, payload: str, valid: str, retir
     return f"{wires}\n  {module_name(spec)} dut({connections});"
 
 
-def _expected(spec: CoreSpec) -> str:
+def _expected(spec: CoreSpec, dropped_bits: int, added: int) -> str:
     """Return the results as Verilog's own signed arithmetic defines them."""
     lines = []
     weight = spec.weight_shape.width
@@ -172,7 +171,10 @@ def _expected(spec: CoreSpec) -> str:
     for lane in range(spec.lanes):
         sign = f"vector[{(lane + 1) * spec.act_bits - 1}]" if spec.act_signed else "1'b0"
         bits = f"vector[{lane * spec.act_bits} +: {spec.act_bits}]"
-        lines.append(f"  wire signed [{spec.act_bits}:0] a_{lane} = {{{sign}, {bits}}};")
+        wide = f"wire signed [{spec.act_bits}:0]"
+        lines.append(f"  {wide} whole_{lane} = {{{sign}, {bits}}};")
+        kept = f"((whole_{lane} >>> {dropped_bits}) <<< {dropped_bits}) + {added}"
+        lines.append(f"  {wide} a_{lane} = {kept};")
     for o in range(spec.outputs):
         terms = []
         for lane in range(spec.lanes):
