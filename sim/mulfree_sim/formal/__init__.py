@@ -7,6 +7,7 @@ they claim.
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,33 +130,46 @@ def run(proof: Proof, timeout: float = TIMEOUT) -> ProofResult:
         folder = Path(scratch)
         for name, text in proof.files.items():
             write_text(folder / name, text)
-        command = _structure(proof, folder) if proof.mode == "structure" else _sby(proof, folder)
+        structure = proof.mode == "structure"
+        command = _structure(proof, folder) if structure else _sby(proof, folder, timeout)
         start = time.monotonic()
+        # The tools are WebAssembly: they see this folder and below, by relative names.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            # The tools are WebAssembly: they see this folder and below, by relative names.
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env=_environment(),
-                timeout=timeout,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        except subprocess.TimeoutExpired as late:
-            log = late.stdout.decode() if isinstance(late.stdout, bytes) else ""
-            return ProofResult(proof, "unknown", time.monotonic() - start, log)
+            log, _ = process.communicate(timeout=timeout + 30)  # SymbiYosys ends itself
+        except subprocess.TimeoutExpired:
+            return ProofResult(proof, "unknown", time.monotonic() - start, "")
+        finally:
+            _end(process)
         seconds = time.monotonic() - start
-        if done.returncode and "Assertion failed: selection is not empty" in done.stdout:
+        if process.returncode and "Assertion failed: selection is not empty" in log:
             status = "refuted"
         else:
-            # SymbiYosys: 0 pass, 2 fail, 4 unknown; anything else is an error.
-            status = {0: "proved", 2: "refuted", 4: "unknown"}.get(done.returncode, "error")
+            # SymbiYosys: 0 pass, 2 fail, 4 unknown, 8 timeout; anything else is an error.
+            status = {0: "proved", 2: "refuted", 4: "unknown", 8: "unknown"}.get(
+                process.returncode, "error"
+            )
         if status == "error":
-            raise ProofError(f"the proof {proof.name} did not run:\n{done.stdout[-2000:]}")
-        return ProofResult(proof, status, seconds, done.stdout)
+            raise ProofError(f"the proof {proof.name} did not run:\n{log[-2000:]}")
+        return ProofResult(proof, status, seconds, log)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End the tool with its solvers, which form a process group of their own."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    process.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -171,9 +185,9 @@ def _read(proof: Proof) -> list[str]:
     return [f"{readers[Path(name).suffix]} {name}" for name in proof.files]
 
 
-def _sby(proof: Proof, folder: Path) -> list[str]:
+def _sby(proof: Proof, folder: Path, timeout: float) -> list[str]:
     sections = {
-        "options": [f"mode {proof.mode}", f"depth {proof.depth}", "vcd off"],
+        "options": [f"mode {proof.mode}", f"depth {proof.depth}", f"timeout {timeout:.0f}"],
         "engines": ["smtbmc z3"],
         "script": [*_read(proof), f"prep -top {proof.top} -flatten"],
         "files": list(proof.files),
