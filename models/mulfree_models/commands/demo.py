@@ -19,12 +19,14 @@ from mulfree.catalog import spec_class
 from mulfree.emit import module_name, write_unit
 from mulfree.engine.dense import DenseSpec
 from mulfree.tools import prepare
-from mulfree_models import digits, tiling
-from mulfree_models.quantise import FullyConnected, Network, quantise
+from mulfree.units.core import CoreSpec
+from mulfree.units.pot import PoTSpec
+from mulfree_models import digits, pot, tiling
+from mulfree_models.quantise import FullyConnected, Network, WeightQuantiser, quantise
 from mulfree_sim import dense, runner
 
-#: Cores that take the 8-bit integer weights of the shipped network.
-KINDS = ("lutna", "baseline")
+#: Cores that there is a trained network for.
+KINDS = ("lutna", "pot", "baseline")
 #: Digits drawn on the screen.
 SHOWN = 5
 
@@ -83,6 +85,13 @@ def run_network(
         clocks += found.clocks
         report(place, 1.0)
     return Outcome(act.argmax(axis=1), compared, mismatches, clocks)
+
+
+def trained_for(core: CoreSpec) -> tuple[digits.FloatNetwork, WeightQuantiser | None]:
+    """Return the shipped network for a core's weights, and what codes them."""
+    if isinstance(core, PoTSpec):
+        return pot.shipped(core.weight_bits), pot.PowerOfTwoWeights(core.weight_format)
+    return digits.network(), None
 
 
 def hardware_layer(spec: DenseSpec, layer: FullyConnected, act: NDArray[np.int64]) -> dense.Layer:
@@ -176,8 +185,9 @@ def command(
 ) -> None:
     """Run handwritten digits through generated hardware and compare with the golden model.
 
-    A small trained network (64-32-10) is quantised to 8 bits and runs on the generated array and
-    requantizer, none of which has a multiplier. Exit code 1 when any output differs.
+    A small trained network (64-32-10) is quantised, activations to 8 bits and weights as the kind
+    takes them, and runs on the generated array and requantizer, none of which has a multiplier.
+    Exit code 1 when any output differs.
     """
     limits = {"images": (images, 1, digits.TEST_IMAGES), "batch": (batch, 1, 1024)}
     for name, (value, low, high) in (limits | {"seed": (seed, 0, 2**32 - 1)}).items():
@@ -185,8 +195,9 @@ def command(
             raise click.UsageError(f"{name} must be between {low} and {high}, not {value}")
     try:
         core = spec_class(kind)(outputs=outputs, lanes=lanes)  # type: ignore[call-arg]
-        data, trained = digits.load(), digits.network()
-        network = quantise(trained, digits.scaled(data.train_images))
+        data = digits.load()
+        trained, weights = trained_for(core)
+        network = quantise(trained, digits.scaled(data.train_images), weights)
         widest = max(len(layer.parameters.bias) for layer in network.layers)
         left = max(0, *(int(layer.parameters.shift.max()) for layer in network.layers))
         spec = DenseSpec(
@@ -259,7 +270,7 @@ def show(
     ]
     console.print(Columns(panels))
     console.print(f"accuracy, float weights   {facts['float_accuracy']:6.2f} %")
-    console.print(f"accuracy, 8-bit golden    {facts['int8_accuracy']:6.2f} %")
+    console.print(f"accuracy, golden model    {facts['int8_accuracy']:6.2f} %")
     console.print(f"accuracy, hardware        {facts['rtl_accuracy']:6.2f} %")
     console.print(f"clocks an image           {facts['clocks_per_image']:6.1f}")
     console.print(
