@@ -7,11 +7,9 @@ import pytest
 from mulfree.formats.searchtree import best_tree
 from mulfree.spec import Spec, SpecError
 from mulfree.units.digitizer import DigitizerSpec
-from mulfree.units.digitizernet import DigitizerNetSpec
 from mulfree_sim import formal, runner
 from mulfree_sim.analog import Comparators, enob
 from mulfree_sim.golden import digitizer as golden
-from mulfree_sim.golden import digitizernet
 
 SEED = 20261
 
@@ -59,13 +57,10 @@ def test_spec_errors() -> None:
         DigitizerSpec(mode="tree", depth=4, histogram=HISTOGRAM)
     with pytest.raises(SpecError, match=r"^depth must be left out unless mode is tree, not 9$"):
         DigitizerSpec(depth=9)
-    sentence = r"^flash of a network must be of at most 6 bits, not 7$"
-    with pytest.raises(SpecError, match=sentence):
-        DigitizerNetSpec(mode="flash", bits=7)
 
 
 def test_spec_round_trip() -> None:
-    for spec in (*MODES, DigitizerNetSpec(mode="hybrid", flash_bits=3)):
+    for spec in MODES:
         assert Spec.from_json(spec.to_json()) == spec
 
 
@@ -160,18 +155,6 @@ def test_enob_falls_with_noise() -> None:
     assert enob(converter(0.0, mismatch=0.3), 5) < 4.95
 
 
-def test_network_makes_a_conversion_per_longer_phase() -> None:
-    levels = list(range(32)) * 2
-    for compute in (2, 5, 9):
-        spec = DigitizerNetSpec(compute_cycles=compute)
-        phases = digitizernet.run(spec, levels)
-        assert [p.found.code for p in phases if p.found] == levels
-        assert {p.clocks for p in phases[2:64]} == {max(compute, 5)}
-    flash = DigitizerNetSpec(mode="flash")
-    assert flash.arrays == 32
-
-
-# Each of the two units in half of the modes; the other halves are slow only for their number.
 @pytest.mark.parametrize("spec", MODES[2:], ids=lambda spec: spec.mode)
 def test_rtl(spec: DigitizerSpec) -> None:
     result = runner.regress(spec, simulator="icarus", seed=SEED)
@@ -184,27 +167,6 @@ def test_rtl(spec: DigitizerSpec) -> None:
 def test_rtl_of_every_width(mode: str, bits: int) -> None:
     histogram = [bell(1 << bits, 0.3)] if mode == "tree" else None
     spec = DigitizerSpec(mode=mode, bits=bits, histogram=histogram)
-    result = runner.regress(spec, simulator="icarus", seed=SEED)
-    assert result.passed, result.log[-2000:]
-
-
-NETWORKS = [
-    DigitizerNetSpec(),
-    DigitizerNetSpec(mode="flash", bits=3, compute_cycles=1),
-    DigitizerNetSpec(mode="hybrid", flash_bits=2, compute_cycles=2),
-    DigitizerNetSpec(mode="tree", histogram=HISTOGRAM),
-]
-
-
-@pytest.mark.parametrize("spec", NETWORKS[:2], ids=lambda spec: spec.mode)
-def test_rtl_of_the_network(spec: DigitizerNetSpec) -> None:
-    result = runner.regress(spec, simulator="icarus", seed=SEED)
-    assert result.passed, result.log[-2000:]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", NETWORKS[2:], ids=lambda spec: spec.mode)
-def test_rtl_of_more_networks(spec: DigitizerNetSpec) -> None:
     result = runner.regress(spec, simulator="icarus", seed=SEED)
     assert result.passed, result.log[-2000:]
 
