@@ -10,7 +10,7 @@ from mulfree.units.wht import TransformSpec
 from mulfree_sim.benches import ports
 from mulfree_sim.golden import wht
 
-#: Spaces of up to this many bits a vector are tried whole in the parallel form.
+#: Spaces of up to this many bits a vector are tried whole.
 EXHAUSTIVE_BITS = 16
 #: Samples sent in a random run, about.
 SAMPLES = 4000
@@ -18,11 +18,11 @@ SAMPLES = 4000
 STALLS = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.3, 0.3))
 
 
-def vectors(spec: TransformSpec, count: int) -> np.ndarray:
-    """Return vectors to try, shape (n, in_length): all of a small space, or a choice."""
+def vectors(spec: TransformSpec, count: int, whole: bool = False) -> np.ndarray:
+    """Return vectors to try, shape (n, in_length): all of a small space if `whole`, else some."""
     rng = np.random.default_rng(random.getrandbits(32))
     coding, length = spec.sample_format, spec.in_length
-    if spec.form == "parallel" and length * spec.bits <= EXHAUSTIVE_BITS:
+    if whole and length * spec.bits <= EXHAUSTIVE_BITS:
         grids = np.meshgrid(*[coding.values()] * length, indexing="ij")
         return np.stack([g.ravel() for g in grids], -1)
     rows = wht.hadamard(spec.size)[rng.integers(spec.size, size=2)]
@@ -128,10 +128,10 @@ async def equals_golden(dut) -> None:
         if spec.latency:
             await ports.start(dut, en=0, sample=0)
         for stall in (0.0, 0.3) if spec.latency else (0.0,):
-            given = vectors(spec, count)
+            given = vectors(spec, count, whole=stall == 0)
             compare(spec, given, await parallel(dut, spec, given, stall))
         return
     await ports.start(dut, sample__valid=0, sample__payload=0, result__ready=0)
     for idle, stall in STALLS:
-        given = vectors(spec, count // 4 + 1)
+        given = vectors(spec, count // 4 + 1, whole=idle == stall == 0)
         compare(spec, given, await streamed(dut, spec, given, idle, stall))

@@ -1,6 +1,5 @@
 """What is proved of the Walsh-Hadamard transforms: the dense product, and the stream rules."""
 
-import dataclasses
 from typing import Any
 
 from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal, Value, signed
@@ -11,14 +10,14 @@ from mulfree.formats.planes import hadamard
 from mulfree.units.wht import TransformSpec, WHTSpec
 from mulfree_sim.formal import Proof, of_component
 
-#: Vectors of more bits than this are proved on a transform of 4 points and at most 4 bits instead.
-MOST_BITS = 16
+#: Points and bits, at most, of the transforms that stand for larger ones of their form.
+SMALL = {"parallel": (4, 2), "streaming": (2, 4), "folded": (2, 2), "serial": (2, 2)}
 #: Vectors that go through a stream in its proof.
 VECTORS = 2
 
 
 def proofs(spec: TransformSpec) -> list[Proof]:
-    """Return the proofs of one Spec; large ones stand on a small transform of the same form."""
+    """Return the proofs of one Spec, made on a small transform of the same form."""
     small = reduced(spec)
     size = f"{small.size} points of {small.bits} bits"
     if spec.form == "parallel":
@@ -37,19 +36,19 @@ def proofs(spec: TransformSpec) -> list[Proof]:
 
 
 def reduced(spec: TransformSpec) -> TransformSpec:
-    """Return the Spec itself if it is small, else one like it of 4 points and at most 4 bits."""
-    if spec.padded * spec.bits <= MOST_BITS:
-        return spec
-    most = {"parallel": 0, "folded": 2}.get(spec.form, 4)
+    """Return a transform like the Spec's, of no more points and bits than `SMALL` allows."""
+    points, bits = SMALL[spec.form]
+    points, bits = min(spec.size, points), min(spec.bits, bits)
+    lanes = points // 2 if spec.form == "folded" else points
     return WHTSpec(
-        points=4,
-        bits=min(spec.bits, 4),
+        points=points,
+        bits=bits,
         signed=spec.signed,
         form=spec.form,
-        samples_per_cycle=min(spec.samples_per_cycle, most),
+        samples_per_cycle=min(spec.samples_per_cycle, lanes),
         pipeline=spec.pipeline,
         direction=spec.direction,
-        shift=min(spec.shift, 3),
+        shift=min(spec.shift, 2),
     )
 
 
@@ -73,8 +72,6 @@ class ParallelProof(wiring.Component):
     """The parallel form beside the dense product, which waits as many enabled edges."""
 
     def __init__(self, spec: TransformSpec) -> None:
-        if spec.samples != spec.padded:
-            spec = dataclasses.replace(spec, length=0)
         self.spec = spec
         self.dut = spec.component()
         ports: dict[str, Any] = {"en": In(1), "sample": In(self.dut.sample.shape())}
@@ -120,8 +117,6 @@ class StreamProof(wiring.Component):
     """
 
     def __init__(self, spec: TransformSpec) -> None:
-        if spec.samples != spec.padded:
-            spec = dataclasses.replace(spec, length=0)
         self.spec = spec
         self.dut = spec.component()
         self._serial = spec.form == "serial"
