@@ -69,9 +69,20 @@ def passes(spec: Spec, seed: int = 1) -> None:
     assert result.passed, result.log[-3000:]
 
 
-@pytest.mark.parametrize("structure", ["lut4", "lut6"])
-@pytest.mark.parametrize("weight_bits", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    ("weight_bits", "structure"),
+    [
+        (4, "lut4"),
+        (4, "lut6"),
+        *(
+            pytest.param(bits, structure, marks=pytest.mark.slow)
+            for bits in (2, 3, 5, 6)
+            for structure in ("lut4", "lut6")
+        ),
+    ],
+)
 def test_every_code_times_every_activation(weight_bits, structure):
+    """All of 8 bits; `tests.arith.test_shifters` tries every width, without the core around it."""
     passes(PoTSpec(weight_bits=weight_bits, structure=structure))
 
 

@@ -40,8 +40,8 @@ async def configure(
 
 def weight_words(spec: DenseSpec, runs: Sequence[Run]) -> list[int]:
     """Return the words of the `weight` stream."""
-    mask = (1 << spec.core.weight_bits) - 1
-    return [int(w) & mask for run in runs for w in run.weights.T.ravel()]
+    encode = spec.core.weight_format.encode
+    return [code for run in runs for code in encode(run.weights.T.ravel()).tolist()]
 
 
 def act_words(spec: DenseSpec, runs: Sequence[Run]) -> list[int]:
