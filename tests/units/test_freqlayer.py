@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
 from mulfree.spec import Spec, SpecError
 from mulfree.units.freqlayer import FreqLayerSpec
@@ -146,6 +147,30 @@ def constant(**fields: object) -> FreqLayerSpec:
 def test_rtl(spec: FreqLayerSpec) -> None:
     result = runner.regress(spec, simulator="icarus", seed=SEED)
     assert result.passed, result.log[-2000:]
+
+
+def test_cycles() -> None:
+    """The timing that the documentation states."""
+    spec = FreqLayerSpec(
+        channels=16, samples_per_cycle=2, parameters="constant", thresholds=((1,) * 16,)
+    )
+    dut = spec.component()
+    arrivals: list[int] = []
+
+    async def bench(ctx) -> None:
+        ctx.set(dut.sample.valid, 1)
+        ctx.set(dut.result.ready, 1)
+        for edge in range(60):
+            if ctx.get(dut.result.valid):
+                arrivals.append(edge)
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    first = 2 * (spec.beats - 1 + 4) + 2
+    assert arrivals == list(range(first, 60))
 
 
 @pytest.mark.slow
