@@ -84,14 +84,15 @@ def _ports(entry: dict[str, Any], direction: str) -> dict[str, list[Bit]]:
     }
 
 
-#: Asks what a cell's output bit waits for: (cell, output port, bit) -> (input net bit, levels added).
+#: What an output bit waits for: (cell, output port, bit) -> (input net bit, levels added) each.
 Arcs = Callable[[Cell, str, int], Iterator[tuple[Bit, int]]]
 
 
 def longest_path(netlist: Netlist, arcs: Arcs) -> int:
     """Return the largest number of levels that any path from a start to an end collects.
 
-    Paths start at inputs and at outputs for which `arcs` yields nothing (registers); they end anywhere.
+    Paths start at inputs, and at outputs for which `arcs` yields nothing (registers); they end
+    anywhere.
 
     Raises
     ------

