@@ -27,6 +27,18 @@ def test_demo_agrees_with_golden(tmp_path):
     assert (tmp_path / "mulfree_dense.json").exists()
 
 
+@pytest.mark.slow
+def test_every_held_out_image(tmp_path):
+    """The whole run under Verilator: accuracy within a point of float, no output differs."""
+    result = run(tmp_path, "--simulator", "verilator", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["images"] == 360
+    assert facts["outputs"] == 360 * (32 + 10)
+    assert facts["mismatches"] == 0
+    assert abs(facts["rtl_accuracy"] - facts["float_accuracy"]) <= 1
+
+
 def test_demo_notices_a_fault(tmp_path, monkeypatch):
     """One wrong bit of one bias in the hardware is found, shown, and ends with exit code 1."""
     sound = demo.hardware_layer
