@@ -16,9 +16,9 @@ word    content
 8       width of the input, and of the output in the upper half
 9       word address of the first input vector, and words from one to the next in the upper half
 10      the same of the output
-11, 12  zero point and scale (single precision) of the input
-13, 14  the same of the output
-15      0
+11      zero point of the input, and of the output in the upper half
+12, 13  scale of the input, double precision
+14, 15  scale of the output
 16 on   layer descriptors of 8 words each, then weights and parameters
 last    CRC-32 (IEEE 802.3) of all words before
 ======= ==========================================================================================
@@ -46,12 +46,13 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mulfree.formats import Int
+from mulfree.formats import Int, PowerOfTwo
 from mulfree.soc.registers import register_map
 
 MAGIC = int.from_bytes(b"MFP1", "little")
@@ -80,7 +81,7 @@ class Dense:
     Members
     -------
     weights : (outputs, inputs), int64
-        Codes as the array takes them.
+        The integers that the codes stand for.
     bias, multiplier, shift : (outputs,), int64
         As of the requantizer.
     zero_point, low, high : int
@@ -137,6 +138,17 @@ class Target:
         """How an activation is coded."""
         return Int(self.act_bits, bool(self.act_signed))
 
+    @property
+    def weight(self) -> Int | PowerOfTwo:
+        """How a weight is coded."""
+        names = {v: k for k, v in register_map().engine.fields["coding"].encoding.items()}
+        match names[self.coding]:
+            case "power_of_two":
+                return PowerOfTwo(self.weight_bits)
+            case "two_powers":
+                return PowerOfTwo(self.weight_bits, 2)
+        return Int(self.weight_bits)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -189,7 +201,34 @@ class Program:
     def data_words(self) -> int:
         """Words of data memory that are needed."""
         s = self.strides
-        return max(a + b for a, b in zip(s[:-1], s[1:], strict=True)) * self.batch
+        return max(a + b for a, b in pairwise(s)) * self.batch
+
+    def check_runs_on(self, engine: Target, program_words: int, data_words: int) -> None:
+        """Check that an engine is what this program is laid out for, and has room for it.
+
+        Raises
+        ------
+        ProgramError
+            With what is needed and what is there.
+        """
+        needed = self.target
+        kind = register_map().engine.fields["kind"].mask
+        same = needed.engine == engine.engine & ~kind and needed.shape == engine.shape
+        room = all(
+            getattr(needed, name) <= getattr(engine, name) for name in register_map().limits.fields
+        )
+        if not (same and room):
+            raise ProgramError(
+                f"program needs {needed.describe()}, but the engine has {engine.describe()}"
+            )
+        for what, own, there in (
+            ("program", len(self.to_words()), program_words),
+            ("data", self.data_words, data_words),
+        ):
+            if own > there:
+                raise ProgramError(
+                    f"program needs {own} words of {what} memory, but the engine has {there}"
+                )
 
     def to_words(self) -> NDArray[np.uint32]:
         """Return the binary form, words."""
@@ -200,14 +239,13 @@ class Program:
         outputs, lanes = self.target.outputs, self.target.lanes
         for place, layer in enumerate(self.layers):
             rows, columns = (
-                -(-n // of)
-                for n, of in zip(layer.weights.shape, (outputs, lanes), strict=True)
+                -(-n // of) for n, of in zip(layer.weights.shape, (outputs, lanes), strict=True)
             )
             padded = np.zeros((rows * outputs, columns * lanes), np.int64)
             padded[: layer.weights.shape[0], : layer.weights.shape[1]] = layer.weights
             tiles = padded.reshape(rows, outputs, columns, lanes).transpose(0, 2, 3, 1)
-            mask = (1 << self.target.weight_bits) - 1
-            weights = (tiles & mask).astype(np.uint8).ravel().view("<u4")
+            codes = self.target.weight.encode(tiles)
+            weights = codes.astype(np.uint8).ravel().view("<u4")
             table = np.stack([layer.bias, layer.multiplier, layer.shift], axis=1)
             parameters = (table & 0xFFFFFFFF).astype("<u4").ravel()
             descriptors += [
@@ -238,9 +276,8 @@ class Program:
             self.widths[0] | self.widths[-1] << 16,
             bases[0] | strides[0] << 16,
             bases[-1] | strides[-1] << 16,
-            *_coding_words(self.input),
-            *_coding_words(self.output),
-            0,
+            (self.input.zero_point & 0xFFFF) | (self.output.zero_point & 0xFFFF) << 16,
+            *struct.unpack("<4I", struct.pack("<dd", self.input.scale, self.output.scale)),
         ]
         body = np.concatenate([np.array([*header, *descriptors], "<u4"), *images])
         return np.append(body, np.uint32(zlib.crc32(body.tobytes()))).astype("<u4")
@@ -259,14 +296,18 @@ class Program:
             It is not a program, damaged, or of another format version.
         """
         if len(content) < 4 * HEADER_WORDS or len(content) % 4:
-            raise ProgramError(f"program must be whole words with a header, not {len(content)} bytes")
+            raise ProgramError(
+                f"program must be whole words with a header, not {len(content)} bytes"
+            )
         words = np.frombuffer(content, "<u4").astype(np.int64)
         if words[0] != MAGIC:
             raise ProgramError(f"program must begin with MFP1, not {content[:4]!r}")
         if words[1] != FORMAT:
             raise ProgramError(f"program's format must be {FORMAT}, not {words[1]}")
         if words[2] != len(words):
-            raise ProgramError(f"program must have the {words[2]} words it states, not {len(words)}")
+            raise ProgramError(
+                f"program must have the {words[2]} words it states, not {len(words)}"
+            )
         crc = zlib.crc32(content[:-4])
         if crc != words[-1]:
             raise ProgramError(f"program's CRC-32 must be {words[-1]:#010x}, not {crc:#010x}")
@@ -279,7 +320,10 @@ class Program:
             layers.append(layer)
             width = len(layer.weights)
             at += int(words[at] >> 16)
-        program = cls(target, layers, _coding(content, 11), _coding(content, 13))
+        zero_points = struct.unpack_from("<hh", content, 4 * 11)
+        scales = struct.unpack_from("<dd", content, 4 * 12)
+        codings = (Coding(*pair) for pair in zip(zero_points, scales, strict=True))
+        program = cls(target, layers, *codings)
         # The layout follows from the layers alone, so a file that says otherwise is not one of ours.
         if not layers or program.to_bytes() != content:
             raise ProgramError("program's layout must follow from its layers, not differ from them")
@@ -289,9 +333,7 @@ class Program:
         """Return input vectors, shape (images, inputs), as the words that the data memory holds."""
         act = self.target.act.check(act, "input")
         if act.ndim != 2 or act.shape[1] != self.widths[0]:
-            raise ProgramError(
-                f"input must have shape (images, {self.widths[0]}), not {act.shape}"
-            )
+            raise ProgramError(f"input must have shape (images, {self.widths[0]}), not {act.shape}")
         padded = np.zeros((len(act), 4 * self.strides[0]), np.uint8)
         padded[:, : act.shape[1]] = act & 255
         return padded.reshape(-1).view("<u4")
@@ -311,19 +353,12 @@ class Program:
         return self.output.scale * (np.asarray(codes, np.float64) - self.output.zero_point)
 
 
-def _coding_words(coding: Coding) -> tuple[int, int]:
-    scale = int.from_bytes(struct.pack("<f", coding.scale), "little")
-    return coding.zero_point & 0xFFFFFFFF, scale
-
-
-def _coding(content: bytes, word: int) -> Coding:
-    return Coding(*struct.unpack_from("<if", content, 4 * word))
-
-
 def _read_layer(target: Target, words: NDArray[np.int64], at: int, width: int) -> Dense:
     d = [int(w) for w in words[at : at + LAYER_WORDS]]
     if len(d) < LAYER_WORDS or d[0] != DENSE | LAYER_WORDS << 16:
-        raise ProgramError(f"layer must be of type {DENSE}, not {d[0] & 0xFFFF if d else 'missing'}")
+        raise ProgramError(
+            f"layer must be of type {DENSE}, not {d[0] & 0xFFFF if d else 'missing'}"
+        )
     rows, columns = d[1] & 0xFFFF, d[1] >> 16
     at, channels = d[6] & 0xFFFF, d[6] >> 16
     shape = rows, columns, target.lanes, target.outputs
@@ -331,14 +366,13 @@ def _read_layer(target: Target, words: NDArray[np.int64], at: int, width: int) -
     parameters = words[at : at + 3 * channels]
     if tiles.size != np.prod(shape) or parameters.size != 3 * channels:
         raise ProgramError("layer's weights and parameters must lie within the program, not beyond")
-    code = Int(target.weight_bits)
     matrix = tiles.reshape(shape).transpose(0, 3, 1, 2)
     matrix = matrix.reshape(rows * target.outputs, columns * target.lanes)[:channels, :width]
     bias, multiplier, shift = parameters.reshape(channels, 3).T
     decode = target.act.decode
     zero_point, low, high = (int(decode(np.uint64((d[7] >> s) & 255))) for s in (0, 8, 16))
     return Dense(
-        code.decode(matrix.astype(np.uint64)),
+        target.weight.decode(matrix.astype(np.uint64)),
         Int(32).decode(bias.astype(np.uint64)),
         multiplier,
         Int(32).decode(shift.astype(np.uint64)),

@@ -11,7 +11,6 @@ from mulfree.engine.dense import DenseSpec
 from mulfree.soc.program import DENSE, FORMAT, HEADER_WORDS, LAYER_WORDS, MAGIC, Target
 from mulfree.soc.registers import register_map
 
-
 #: A layer descriptor, as `mulfree.soc.program` describes it.
 LAYER = data.StructLayout(
     {
@@ -84,7 +83,9 @@ class Sequencer(wiring.Component):
         Where `streams` sends inputs from and outputs to; `last` is the last word of the outputs.
     """
 
-    def __init__(self, spec: DenseSpec, target: Target, program_words: int, data_words: int) -> None:
+    def __init__(
+        self, spec: DenseSpec, target: Target, program_words: int, data_words: int
+    ) -> None:
         m = register_map()
         super().__init__(
             {
@@ -179,7 +180,9 @@ class Sequencer(wiring.Component):
         limits = names.limits.fields
         own = names.limits.unpack(self.target.limits)
         index = Signal(range(HEADER_WORDS))
-        wrong = {why: Signal(name=f"wrong_{why}") for why in ("magic", "format", "engine", "limits")}
+        wrong = {
+            why: Signal(name=f"wrong_{why}") for why in ("magic", "format", "engine", "limits")
+        }
         length = Signal(32)
         self.layers = Signal(16)
         self.source, self.source_stride = Signal(16), Signal(16)
@@ -200,19 +203,16 @@ class Sequencer(wiring.Component):
                     with m.Case(3):
                         needed = self.target.engine & ~names.engine.fields["kind"].mask
                         m.d.sync += wrong["engine"].eq(word != needed)
-                    with m.Case(4):
-                        with m.If(word != self.target.shape):
-                            m.d.sync += wrong["engine"].eq(1)
+                    with m.Case(4), m.If(word != self.target.shape):
+                        m.d.sync += wrong["engine"].eq(1)
                     with m.Case(5):
                         beyond = [
-                            word[f.low : f.low + f.width] > own[name]
-                            for name, f in limits.items()
+                            word[f.low : f.low + f.width] > own[name] for name, f in limits.items()
                         ]
                         m.d.sync += wrong["limits"].eq(Cat(beyond).any())
                         m.d.sync += batch.eq(word)
-                    with m.Case(6):
-                        with m.If(word > self.data_words):
-                            m.d.sync += wrong["limits"].eq(1)
+                    with m.Case(6), m.If(word > self.data_words):
+                        m.d.sync += wrong["limits"].eq(1)
                     with m.Case(7):
                         m.d.sync += self.layers.eq(word)
                     with m.Case(9):
@@ -424,7 +424,10 @@ class Sequencer(wiring.Component):
             with m.If(ask):
                 m.d.sync += vector.eq(vector + layer.source_stride)
                 with m.If(walk.ends[0]):
-                    m.d.sync += [column_base.eq(column_base + words), vector.eq(column_base + words)]
+                    m.d.sync += [
+                        column_base.eq(column_base + words),
+                        vector.eq(column_base + words),
+                    ]
                 with m.If(walk.ends[1]):
                     m.d.sync += [column_base.eq(layer.source), vector.eq(layer.source)]
                 with m.If(walk.ends[2]):
@@ -441,10 +444,7 @@ class Sequencer(wiring.Component):
         lanes = Cat(gathered, stream.payload)
         full = index == words - 1
         m.d.comb += [
-            *(
-                act.payload.act[lane].eq(lanes.word_select(lane, 8))
-                for lane in range(core.lanes)
-            ),
+            *(act.payload.act[lane].eq(lanes.word_select(lane, 8)) for lane in range(core.lanes)),
             act.payload.slot.eq(beat.counts[0]),
             act.payload.retire.eq(beat.last[0]),
             act.payload.last.eq(beat.last[1]),

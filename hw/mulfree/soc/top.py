@@ -15,8 +15,10 @@ from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
 from mulfree.soc.sequencer import Sequencer
 from mulfree.soc.uart import UartBone
-from mulfree.spec import Spec, SpecError, choice, flag, integer, nested
+from mulfree.spec import Spec, SpecError, choice, integer, nested
 from mulfree.units.core import CoreSpec
+from mulfree.units.lutna import LutNASpec
+from mulfree.units.pot import PoTSpec
 
 BRIDGES = ("uart", "wishbone", "axilite")
 
@@ -49,7 +51,9 @@ class SocSpec(Spec):
             f"weights must be loadable, not {core.weights}": core.loadable,
             f"lanes must be a multiple of 4, not {core.lanes}": core.lanes % 4 == 0,
             f"act_bits must be at most 8, not {core.act_bits}": core.act_bits <= 8,
-            f"weight_bits must be at most 8, not {core.weight_bits}": core.weight_bits <= 8,
+            f"a weight's code must have at most 8 bits, not {core.weight_shape.width}": (
+                core.weight_shape.width <= 8
+            ),
         }
         for sentence, holds in rules.items():
             if not holds:
@@ -77,8 +81,13 @@ class SocSpec(Spec):
         m, core = register_map(), self.core
         kinds = m.engine.fields["kind"].encoding
         coding = m.engine.fields["coding"].encoding
-        approximate = getattr(core, "drop_digits", 0) > 0
-        how = "power_of_two" if core.unit == "pot" else "approximate" if approximate else "integer"
+        match core:
+            case PoTSpec():
+                how = "power_of_two" if core.terms == 1 else "two_powers"
+            case LutNASpec() if core.drop_digits:
+                how = "approximate"
+            case _:
+                how = "integer"
         return Target(
             engine=m.engine.pack(
                 kind=kinds[core.unit],
@@ -93,6 +102,40 @@ class SocSpec(Spec):
             limits=m.limits.pack(
                 slots=self.acc_slots, channels=self.channels, left_shift=self.left_shift
             ),
+        )
+
+    @classmethod
+    def for_target(cls, target: Target, **values: Any) -> "SocSpec":
+        """Return a system that runs what was laid out for `target`, of the kind that suits its weights.
+
+        Raises
+        ------
+        SpecError
+            The weights are approximate, which says too little of the products.
+        """
+        coding = register_map().engine.fields["coding"].encoding
+        shape: dict[str, Any] = {
+            "outputs": target.outputs,
+            "lanes": target.lanes,
+            "act_bits": target.act_bits,
+            "act_signed": bool(target.act_signed),
+            "weight_bits": target.weight_bits,
+        }
+        if target.coding == coding["approximate"]:
+            raise SpecError("weights must be exact to be run without a board, not approximate")
+        core: CoreSpec
+        if target.coding == coding["integer"]:
+            core = LutNASpec(**shape)
+        else:
+            core = PoTSpec(**shape, terms=1 + (target.coding == coding["two_powers"]))
+        return cls(
+            core=core,
+            acc_bits=target.acc_bits,
+            acc_slots=target.slots,
+            channels=target.channels,
+            left_shift=target.left_shift,
+            rounding="double" if target.double_rounding else "single",
+            **values,
         )
 
     @property

@@ -82,14 +82,13 @@ class Transmitter(wiring.Component):
         left = Signal(range(11))
         shift = Signal(9, init=0x1FF)
         m.d.comb += self.bytes.ready.eq(left == 0)
-        with m.If(left == 0):
-            with m.If(self.bytes.valid):
-                m.d.sync += [
-                    self.tx.eq(0),
-                    shift.eq(Cat(self.bytes.payload, 1)),
-                    left.eq(10),
-                    timer.eq(self._bit_clocks - 1),
-                ]
+        with m.If(left == 0), m.If(self.bytes.valid):
+            m.d.sync += [
+                self.tx.eq(0),
+                shift.eq(Cat(self.bytes.payload, 1)),
+                left.eq(10),
+                timer.eq(self._bit_clocks - 1),
+            ]
         with m.Elif(timer == 0):
             m.d.sync += [
                 Cat(self.tx, shift).eq(Cat(shift, 1)),

@@ -1,0 +1,1 @@
+"""Driving a board: host client in Python, driver and programs in C."""

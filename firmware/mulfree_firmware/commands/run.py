@@ -1,0 +1,140 @@
+"""`mulfree run`: a program on a board, in simulation, or on the golden model."""
+
+import io
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from mulfree.files import write_bytes
+from mulfree.soc.program import Program, ProgramError
+from mulfree.soc.top import SocSpec
+from mulfree.spec import SpecError
+from mulfree_firmware.client import Board, BoardError, RunResult
+from mulfree_firmware.line import Line, LineError
+
+#: A port that is a word, not a URL.
+GOLDEN, SIM = "golden", "sim"
+
+
+def execute(program: Program, inputs: NDArray[np.int64], on: str, baud: int) -> RunResult:
+    """Run a program where the user asks for it.
+
+    Raises
+    ------
+    ProgramError, SpecError, BoardError, LineError, SimulationError
+        It cannot run there, or does not come through.
+    """
+    if on == GOLDEN:
+        from mulfree_sim.golden import soc
+
+        return RunResult(soc.results(system_for(program), program, inputs), 0, 0)
+    with ExitStack() as stack:
+        if on == SIM:
+            from mulfree_sim.virtual_board import VirtualBoard, on_the_line
+
+            running = VirtualBoard(on_the_line(system_for(program)))
+            on = stack.enter_context(running).port
+        line = Line(on, baud=baud)
+        stack.callback(line.close)
+        return Board(line).run(program, inputs)
+
+
+def system_for(program: Program) -> SocSpec:
+    """Return the smallest system that runs a program."""
+    return SocSpec.for_target(
+        program.target,
+        program_words=max(64, len(program.to_words())),
+        data_words=max(16, program.data_words),
+    )
+
+
+def read_program(path: Path) -> Program:
+    """Read a program file; a user's mistake is a sentence."""
+    try:
+        return Program.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ProgramError as error:
+        raise click.UsageError(f"{path}: {error}") from None
+
+
+def read_inputs(program: Program, path: Path) -> NDArray[np.int64]:
+    """Read inputs, shape (images, inputs) or (inputs,); real ones are coded as the program says."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise click.UsageError(f"cannot read {path} as .npy: {error}") from None
+    if values.dtype.kind not in "iuf":
+        raise click.UsageError(f"input must be numbers, not {values.dtype}")
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise click.UsageError("input must be finite, not infinite or not a number")
+        values = program.encode(values)
+    values = np.atleast_2d(values)
+    try:
+        program.pack(values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return values.astype(np.int64)
+
+
+@click.command()
+@click.argument("program", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--on",
+    metavar="PORT|sim|golden",
+    required=True,
+    help="a serial port or URL, the virtual board, or the golden model",
+)
+@click.option(
+    "--input",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="inputs, .npy: integers are codes, real numbers are coded as the program says",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="output codes, .npy, to write"
+)
+@click.option("--baud", default=115200, show_default=True, help="speed of a serial port")
+@click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+def command(
+    program: Path, on: str, source: Path, output: Path | None, baud: int, as_json: bool
+) -> None:
+    """Run a compiled network on inputs; every place gives the same bytes.
+
+    \b
+    Example:
+      mulfree run digits.mfp --on sim --input images.npy --output classes.npy
+    """
+    from mulfree_sim.runner import SimulationError
+
+    compiled = read_program(program)
+    inputs = read_inputs(compiled, source)
+    try:
+        found = execute(compiled, inputs, on, baud)
+    except (ProgramError, SpecError) as error:
+        raise click.UsageError(str(error)) from None
+    except (BoardError, LineError, SimulationError) as error:
+        raise click.ClickException(str(error)) from None
+    if output is not None:
+        content = io.BytesIO()
+        np.save(content, found.outputs)
+        try:
+            write_bytes(output, content.getvalue())
+        except OSError as error:
+            raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
+    images = len(found.outputs)
+    facts = {"on": on, "images": images, "cycles": found.cycles, "repeated": found.repeated}
+    if as_json:
+        click.echo(json.dumps(facts | {"outputs": found.outputs.tolist()}))
+        return
+    if output is None:
+        for row in found.outputs.tolist():
+            click.echo(" ".join(map(str, row)))
+    clocks = f", {found.cycles / images:.1f} clocks an image" if found.cycles else ""
+    click.echo(f"{images} images on {on}{clocks}, {found.repeated} batches repeated", err=True)

