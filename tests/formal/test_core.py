@@ -10,7 +10,7 @@ from mulfree_sim.formal import core
 FORMS = ("star", "direct", "array", "wallace", "dadda", "booth")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["direct", "wallace", "booth"])
 def test_small_products_are_proved(form):
     spec = BaselineSpec(form=form, act_bits=3, weight_bits=4, act_signed=form != "wallace")
     assert formal.run(core.product(spec)).status == "proved"
