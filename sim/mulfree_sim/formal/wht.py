@@ -13,7 +13,7 @@ from mulfree_sim.formal import Proof, of_component
 #: Points and bits, at most, of the transforms that stand for larger ones of their form.
 SMALL = {"parallel": (4, 2), "streaming": (2, 4), "folded": (2, 2), "serial": (2, 2)}
 #: Vectors that go through a stream in its proof.
-VECTORS = 2
+VECTORS = {"streaming": 2, "folded": 2, "serial": 1}
 
 
 def proofs(spec: TransformSpec) -> list[Proof]:
@@ -24,7 +24,8 @@ def proofs(spec: TransformSpec) -> list[Proof]:
         claim = f"results are the dense product for every vector and enable, {size}"
         check = ParallelProof(small)
         return [of_component("product", claim, check, "bmc", check.depth)]
-    claim = f"results are the dense product for every vector and stall, {size}, {VECTORS} vectors"
+    size += f", {VECTORS[spec.form]} vectors"
+    claim = f"results are the dense product for every vector and stall, {size}"
     check = StreamProof(small)
     rules = RulesProof(small)
     return [
@@ -129,14 +130,14 @@ class StreamProof(wiring.Component):
         spec = self.spec
         match spec.form:
             case "streaming":
-                return (VECTORS + 1) * spec.beats + spec.levels + 2
+                return (VECTORS[spec.form] + 1) * spec.beats + spec.levels + 2
             case "folded":
                 from mulfree.units.wht import folded
 
-                return VECTORS * folded.cycles(spec) + 2
+                return VECTORS[spec.form] * folded.cycles(spec) + 2
         from mulfree.units.wht import serial
 
-        return (VECTORS + 1) * serial.cycles(spec) + 3
+        return (VECTORS[spec.form] + 1) * serial.cycles(spec) + 3
 
     def elaborate(self, platform: object) -> Module:
         """Build the record, the counters and the comparison."""
@@ -145,7 +146,7 @@ class StreamProof(wiring.Component):
         m.submodules.dut = dut = self.dut
         lanes, serial = spec.lanes, self._serial
         per_in, per_out = (spec.bits, spec.result_bits) if serial else (1, 1)
-        total_in, total_out = (VECTORS * spec.beats * n for n in (per_in, per_out))
+        total_in, total_out = (VECTORS[spec.form] * spec.beats * n for n in (per_in, per_out))
         taken, given = Signal(range(total_in + 1)), Signal(range(total_out + 1))
         m.d.comb += [
             dut.sample.p.eq(self.sample),
@@ -161,7 +162,7 @@ class StreamProof(wiring.Component):
             m.d.sync += [record[taken].eq(self.sample.as_value()), taken.eq(taken + 1)]
         width = 1 if serial else spec.bits
         rows: list[Any] = []
-        for vector in range(VECTORS):
+        for vector in range(VECTORS[spec.form]):
             samples = []
             for index in range(spec.size):
                 beat, lane = divmod(index, lanes)
