@@ -219,7 +219,10 @@ def _check(spec: CoreSpec, circuit: Circuit) -> int:
         inputs = {"en": [ones], "act": noise if edge else vector}
         now, state = circuit.step(ones, inputs, state)
     got = _values(now["result"], len(acts))
-    weights = spec.weight_format.decode(codes) if spec.loadable else spec.matrix[0][0] + 0 * codes
+    if spec.matrix is None:
+        weights = spec.weight_format.decode(codes)
+    else:
+        weights = np.full(len(acts), spec.matrix[0][0])
     act = spec.act_format.decode(acts)
     model = golden.model(spec)
     grid = 1 << spec.act_bits
