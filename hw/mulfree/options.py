@@ -58,6 +58,8 @@ def _unit_command(
 #: Options that show a unit at work, for its help text.
 EXAMPLES = {
     "lutna": "--act-bits 8 --weight-bits 8",
+    "pot": "--weight-bits 4 --terms 1",
+    "skip": "--weight-bits 4",
     "baseline": "--form booth",
     "array": "--kind lutna --outputs 4 --lanes 8",
 }
