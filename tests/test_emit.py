@@ -12,7 +12,14 @@ import pytest
 
 from mulfree import tools
 from mulfree.catalog import UNITS
-from mulfree.emit import manifest, ports, to_verilog, write_unit
+from mulfree.emit import (
+    component_verilog,
+    is_clocked,
+    manifest,
+    ports,
+    to_verilog,
+    write_unit,
+)
 from mulfree.files import write_text
 from mulfree.spec import Spec
 from mulfree_sim import runner
@@ -54,9 +61,11 @@ def test_every_tool_reads_it(unit: str, tmp_path: Path, iverilog: str) -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_ports_are_described(unit: str) -> None:
-    for port in ports(example(unit).component()):
+    component = example(unit).component()
+    for port in ports(component):
         assert port["meaning"], port
         assert port["direction"] in ("input", "output")
+    assert component_verilog(component, f"mulfree_{unit}", "")
 
 
 def test_same_spec_same_bytes(tmp_path: Path) -> None:
@@ -173,6 +182,8 @@ def test_testbench_passes_and_can_fail(unit: str, tmp_path: Path, iverilog: str)
 
 def test_manifest_names_the_module() -> None:
     spec = example("lutna")
-    facts = manifest(spec, spec.component(), "mulfree_mac")
+    component = spec.component()
+    assert is_clocked(component_verilog(component, "mulfree_mac", ""), "mulfree_mac")
+    facts = manifest(spec, component, "mulfree_mac")
     assert facts["module"] == "mulfree_mac"
     assert facts["latency"] == spec.latency

@@ -62,17 +62,30 @@ def component_verilog(
     return "".join(f"// {line}\n" for line in header) + "\n" + body.strip("\n") + "\n"
 
 
+def is_clocked(text: str, name: str) -> bool:
+    """Whether the module of this name has registers, and so a clock and a reset."""
+    header = re.search(rf"^module {name} *\((.*?)\);", text, re.M | re.S)
+    return header is not None and "clk" in re.findall(r"\w+", header[1])
+
+
 def manifest(
-    spec: Spec, component: wiring.Component, name: str, command: str | None = None
+    spec: Spec,
+    component: wiring.Component,
+    name: str,
+    command: str | None = None,
+    clocked: bool = True,
 ) -> dict[str, Any]:
-    """Return what a user or a bench must know of the module: ports, timing, Spec, versions."""
+    """Return what a user or a bench must know of the module: ports, timing, Spec, versions.
+
+    A module without registers has neither clock nor reset.
+    """
     return {
         "module": name,
         "unit": spec.unit,
         "command": command,
         "versions": versions(),
-        "clock": {"port": "clk", "edge": "rising"},
-        "reset": {"port": "rst", "active": "high", "synchronous": True},
+        "clock": {"port": "clk", "edge": "rising"} if clocked else None,
+        "reset": {"port": "rst", "active": "high", "synchronous": True} if clocked else None,
         "latency": spec.latency,
         "throughput": "one input per enabled clock edge"
         if spec.latency is not None
@@ -138,8 +151,8 @@ def write_unit(
     name = name or module_name(spec)
     component = spec.component()
     text = component_verilog(component, name, spec.to_json(), command)
-    facts = json.dumps(manifest(spec, component, name, command), indent=2) + "\n"
+    facts = manifest(spec, component, name, command, is_clocked(text, name))
     return [
         write_text(directory / f"{name}.v", text),
-        write_text(directory / f"{name}.json", facts),
+        write_text(directory / f"{name}.json", json.dumps(facts, indent=2) + "\n"),
     ]

@@ -5,10 +5,13 @@ it are recorded port by port and played back by the testbench, which compares ev
 cycle.
 """
 
+import json
 import tempfile
 from pathlib import Path
 
-from mulfree.emit import ports, to_verilog
+from amaranth.lib import wiring
+
+from mulfree.emit import component_verilog, is_clocked, ports
 from mulfree.files import write_text
 from mulfree.spec import Spec
 from mulfree_sim import runner
@@ -23,12 +26,17 @@ def write_testbench(spec: Spec, directory: Path, name: str, seed: int) -> list[P
     Raises
     ------
     SimulationError
-        The bench does not pass, so that there is nothing to record.
+        The unit has no clock, or its bench does not pass, so that there is nothing to record.
     """
+    component = spec.component()
+    text = component_verilog(component, name, spec.to_json())
+    listed = port_list(component)
+    if not is_clocked(text, name):
+        raise runner.SimulationError(f"a testbench must have a clock to count, {name} has none")
     with tempfile.TemporaryDirectory(prefix="mulfree-") as scratch:
         record = Path(scratch) / "record"
         result = runner.run(
-            to_verilog(spec, name),
+            text,
             name,
             f"mulfree_sim.benches.{spec.unit}",
             simulator="icarus" if runner.available("icarus") else "verilator",
@@ -37,29 +45,27 @@ def write_testbench(spec: Spec, directory: Path, name: str, seed: int) -> list[P
                 "MULFREE_SPEC": spec.to_json(),
                 "MULFREE_RECORD": str(record),
                 "MULFREE_RECORD_CYCLES": str(CYCLES),
+                "MULFREE_RECORD_PORTS": json.dumps(listed),
             },
         )
         if not result.passed:
             raise runner.SimulationError(f"the bench of {spec.unit} fails:\n{result.log[-2000:]}")
         vectors = record.read_text()
-    text = _testbench(spec, name, cycles=vectors.count("\n"))
     return [
-        write_text(directory / f"{name}_tb.v", text),
+        write_text(directory / f"{name}_tb.v", _testbench(listed, name, vectors.count("\n"))),
         write_text(directory / f"{name}_tb.hex", vectors),
     ]
 
 
-def port_list(spec: Spec) -> list[tuple[str, str, int]]:
+def port_list(component: wiring.Component) -> list[tuple[str, str, int]]:
     """Return (direction, name, width) of every port but the clock, reset first."""
-    listed = ports(spec.component())
     return [
         ("input", "rst", 1),
-        *((p["direction"], p["name"], p["width"]) for p in listed if p["width"]),
+        *((p["direction"], p["name"], p["width"]) for p in ports(component) if p["width"]),
     ]
 
 
-def _testbench(spec: Spec, name: str, cycles: int) -> str:
-    listed = port_list(spec)
+def _testbench(listed: list[tuple[str, str, int]], name: str, cycles: int) -> str:
     total = sum(width for _, _, width in listed)
     lines, at = [], 0
     for direction, port, width in listed:

@@ -8,6 +8,7 @@ import click
 from mulfree.emit import module_name, write_unit
 from mulfree.options import command_line, unit_group
 from mulfree.spec import Spec
+from mulfree_sim.runner import SimulationError
 
 
 def generate(
@@ -28,6 +29,8 @@ def generate(
             from mulfree_sim.fusesoc import write_core
 
             written.append(write_core(spec, output, name, written))
+    except SimulationError as error:
+        raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
     if as_json:
