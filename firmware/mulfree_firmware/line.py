@@ -7,7 +7,8 @@ right thing was read and written is for `client` to find out, by CRCs that the b
 
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import serial
 
@@ -32,6 +33,8 @@ class Line:
         A pyserial URL: ``/dev/ttyUSB0``, ``COM3``, ``socket://127.0.0.1:4000`` …
     timeout
         Seconds of silence after which an answer is given up.
+    connect
+        Opens the port; a test puts a faulty one in its place.
 
     Raises
     ------
@@ -39,10 +42,17 @@ class Line:
         The port cannot be opened.
     """
 
-    def __init__(self, port: str, *, baud: int = 115200, timeout: float = 1.0) -> None:
+    def __init__(
+        self,
+        port: str,
+        *,
+        baud: int = 115200,
+        timeout: float = 1.0,
+        connect: Callable[..., Any] = serial.serial_for_url,
+    ) -> None:
         self.port = port
         try:
-            self._serial = serial.serial_for_url(port, baud, timeout=timeout)
+            self._serial = connect(port, baud, timeout=timeout)
         except (serial.SerialException, ValueError, OSError) as error:
             raise LineError(f"port {port} cannot be opened: {error}") from None
 

@@ -19,6 +19,7 @@ UNITS = {
     "array": "mulfree.engine.array:ArraySpec",
     "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
     "dense": "mulfree.engine.dense:DenseSpec",
+    "soc": "mulfree.soc.top:SocSpec",
 }
 
 #: The matrix-vector cores that an array can be built from.

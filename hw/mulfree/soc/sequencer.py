@@ -349,14 +349,15 @@ class Sequencer(wiring.Component):
                     m.next = "layer type"
         with m.State("layer type"):
             m.d.sync += self.descriptor.eq(self.descriptor + layer.size)
-            m.d.comb += [
-                self.program.start.eq(1),
-                self.program.base.eq(layer.parameters),
-                self.program.count.eq(layer.channels + (layer.channels << 1)),
-            ]
-            m.next = "parameters"
             with m.If(layer.type != DENSE):
                 self._fail(m, "layer")
+            with m.Else():
+                m.d.comb += [
+                    self.program.start.eq(1),
+                    self.program.base.eq(layer.parameters),
+                    self.program.count.eq(layer.channels + (layer.channels << 1)),
+                ]
+                m.next = "parameters"
 
         part = Signal(range(3))
         channel = Signal(16)
