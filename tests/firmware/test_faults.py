@@ -15,8 +15,8 @@ from mulfree_sim.golden import soc as golden
 from mulfree_sim.programs import random_inputs, random_program
 
 MAP = register_map()
-#: Bytes that cross the line in one undisturbed run, about: where faults are placed.
-TRAFFIC = 1000
+#: Bytes that cross the line in one undisturbed run, about, without and with a program to load.
+TRAFFIC, WITH_LOAD = 260, 780
 
 
 class FaultyPort:
@@ -34,11 +34,11 @@ class FaultyPort:
         self._port = serial.serial_for_url(url, baud, timeout=timeout)
         self.faults: dict[int, bytes | None] = {}
         self.cut: int | None = None
-        self._passed = 0
+        self.passed = 0
         self._waiting = bytearray()
 
     def disturb(self, faults, cut=None):
-        self.faults, self.cut, self._passed = dict(faults), cut, 0
+        self.faults, self.cut, self.passed = dict(faults), cut, 0
 
     def heal(self):
         self.disturb({})
@@ -46,17 +46,17 @@ class FaultyPort:
     def _spoil(self, content: bytes) -> bytes:
         out = bytearray()
         for byte in content:
-            if self.cut is not None and self._passed >= self.cut:
+            if self.cut is not None and self.passed >= self.cut:
                 break
-            extra = self.faults.get(self._passed, b"")
+            extra = self.faults.get(self.passed, b"")
             if extra is not None:
                 out += extra
                 out.append(byte)
-            self._passed += 1
+            self.passed += 1
         return bytes(out)
 
     def _alive(self):
-        if self.cut is not None and self._passed >= self.cut:
+        if self.cut is not None and self.passed >= self.cut:
             raise serial.SerialException("cable pulled")
 
     def write(self, content):
@@ -122,15 +122,20 @@ class Bed:
         assert (found.outputs == expected).all(), "a wrong result was returned as right"
         return "recovered" if found.repeated else "unharmed"
 
-    def place(self):
-        return int(self.rng.integers(TRAFFIC))
+    def places(self, count):
+        """Draw places in the traffic of the next run, which half of the time loads a program."""
+        traffic = TRAFFIC
+        if self.rng.random() < 0.5:
+            self.program = random_program(self.system, self.rng, [8, 6, 4], 2)
+            traffic = WITH_LOAD
+        return self.rng.integers(traffic, size=count).tolist()
 
 
 def random_bytes(bed):
     """Noise on the line, both ways, in up to three places."""
     noise = {
-        bed.place(): bed.rng.integers(0, 256, int(bed.rng.integers(1, 9)), np.uint8).tobytes()
-        for _ in range(int(bed.rng.integers(1, 4)))
+        place: bed.rng.integers(0, 256, int(bed.rng.integers(1, 9)), np.uint8).tobytes()
+        for place in bed.places(int(bed.rng.integers(1, 4)))
     }
     bed.port.disturb(noise)
     return bed.attempt()
@@ -138,7 +143,7 @@ def random_bytes(bed):
 
 def dropped_byte(bed):
     """One byte is lost."""
-    bed.port.disturb({bed.place(): None})
+    bed.port.disturb(dict.fromkeys(bed.places(1)))
     return bed.attempt()
 
 
@@ -227,8 +232,19 @@ def trial(board, system, runs, seed):
     return counts
 
 
+def test_traffic_is_as_stated(board, system):
+    """Faults would fall behind the end of a run otherwise."""
+    bed = Bed(board.port, system, np.random.default_rng(0))
+    for expected in (WITH_LOAD, TRAFFIC):
+        bed.port.heal()
+        assert bed.attempt() == "unharmed"
+        assert expected * 0.8 < bed.port.passed < expected * 1.2
+    bed.line.close()
+
+
 def test_faults(board, system):
-    trial(board, system, 48, seed=7)
+    counts = trial(board, system, 48, seed=7)
+    assert counts["dropped_byte", "recovered"] >= 4
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mulfree.files import write_bytes
+from mulfree.soc.presets import PRESETS
 from mulfree.soc.program import Program, ProgramError
 from mulfree.soc.top import SocSpec
 from mulfree.spec import SpecError
@@ -44,7 +45,13 @@ def execute(program: Program, inputs: NDArray[np.int64], on: str, baud: int) -> 
 
 
 def system_for(program: Program) -> SocSpec:
-    """Return the smallest system that runs a program."""
+    """Return a board's system that runs a program, or else one made for it."""
+    for spec in PRESETS.values():
+        try:
+            program.check_runs_on(spec.target, spec.program_words, spec.data_words)
+        except ProgramError:
+            continue
+        return spec
     return SocSpec.for_target(
         program.target,
         program_words=max(64, len(program.to_words())),

@@ -236,7 +236,7 @@ async def runs_programs(dut) -> None:
         await compare(dut, bus, spec, program, act)
         assert int(dut.interrupt.value) == 1
         await bus.write(MAP.interrupt_pending.offset, [1])
-        await ClockCycles(dut.clk, 2)
+        assert await bus.read(MAP.interrupt_pending.offset) == [0]
         assert int(dut.interrupt.value) == 0
 
 
