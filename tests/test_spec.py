@@ -8,11 +8,15 @@ from mulfree.catalog import KINDS, UNITS, spec_class
 from mulfree.spec import Spec, SpecError
 
 
+#: What a Spec asks of the core within it, where the core's defaults do not do.
+CORE = {"soc": {"lanes": 4}}
+
+
 def example(unit: str) -> Spec:
     """The unit with its defaults."""
     kind = spec_class(unit)
     nested = {
-        f.name: example(f.metadata["units"][0])
+        f.name: spec_class(f.metadata["units"][0])(**CORE.get(unit, {}))
         for f in dataclasses.fields(kind)
         if f.metadata["kind"] == "nested"
     }

@@ -153,12 +153,14 @@ class TableGenerator(wiring.Component):
             self.weight.ready.eq(ready),
             accept.eq(ready & self.weight.valid),
         ]
-        before = Signal(max(self._generators - 1, 0) * self._weight_bits, reset_less=True)
-        gathered = Cat(before, self.weight.payload)
         _, complete = self._counter(m, "gather", self._generators, accept)
+        m.d.comb += step.eq(making | complete)
+        if self._generators == 1:
+            return self.weight.payload
+        before = Signal((self._generators - 1) * self._weight_bits, reset_less=True)
+        gathered = Cat(before, self.weight.payload)
         with m.If(accept):
             m.d.sync += before.eq(gathered[self._weight_bits :])
-        m.d.comb += step.eq(making | complete)
         return gathered
 
     def _ring(self, m: Module, step: Signal, making: Signal, taken: Any, turns: int) -> Value:

@@ -47,11 +47,14 @@ async def start(dut: Any, **idle: int) -> None:
     Inputs are driven at the falling edge throughout the benches, and outputs read there too: half a
     period from the edge that matters, which no simulator's scheduling can blur.
     """
+    if "MULFREE_RECORD" in os.environ:
+        for direction, name, _ in json.loads(os.environ["MULFREE_RECORD_PORTS"]):
+            if direction == "input":  # what no bench drives would be recorded as unknown
+                getattr(dut, name).value = 0
+        cocotb.start_soon(record(dut))
     for name, value in idle.items():
         getattr(dut, name).value = value
     dut.rst.value = 1
-    if "MULFREE_RECORD" in os.environ:
-        cocotb.start_soon(record(dut))
     cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
     for _ in range(2):
         await FallingEdge(dut.clk)
@@ -71,9 +74,12 @@ async def record(dut: Any) -> None:
         while lines < most:
             await FallingEdge(dut.clk)
             await ReadOnly()
+            values = [getattr(dut, name).value for _, name, _ in listed]
+            if not lines and not all(value.is_resolvable for value in values):
+                continue  # the simulator has not settled yet
             word, at = 0, 0
-            for _, name, width in listed:
-                word |= int(getattr(dut, name).value) << at
+            for value, (_, _, width) in zip(values, listed, strict=True):
+                word |= int(value) << at
                 at += width
             file.write(f"{word:0{digits}x}\n")
             lines += 1
