@@ -16,7 +16,7 @@ from mulfree_sim.programs import random_inputs, random_program
 
 MAP = register_map()
 #: Bytes that cross the line in one undisturbed run, about, without and with a program to load.
-TRAFFIC, WITH_LOAD = 260, 780
+TRAFFIC, WITH_LOAD = 190, 560
 
 
 class FaultyPort:

