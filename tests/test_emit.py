@@ -183,7 +183,7 @@ def test_testbench_passes_and_can_fail(unit: str, tmp_path: Path, iverilog: str)
     assert re.search(r"PASS: [1-9]\d+ cycles", run())
     core = write_core(spec, tmp_path, name, written).read_text()
     assert core.startswith("CAPI=2:\n")
-    assert all(path.name in core for path in written if path.suffix in (".v", ".hex"))
+    assert all(path.name in core for path in written if path.suffix in (".v", ".mem"))
 
     damaged = (tmp_path / f"{name}.v").read_text().replace(" + ", " - ")
     write_text(tmp_path / f"{name}.v", damaged)

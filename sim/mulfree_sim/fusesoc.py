@@ -12,7 +12,7 @@ def write_core(spec: Spec, directory: Path, name: str, written: list[Path]) -> P
     sources = [path.name for path in written if path.suffix == ".v"]
     rtl = [source for source in sources if not source.endswith("_tb.v")]
     bench = [source for source in sources if source.endswith("_tb.v")]
-    vectors = [path.name for path in written if path.suffix == ".hex"]
+    vectors = [path.name for path in written if path.suffix == ".mem"]
     lines = [
         "CAPI=2:",
         f"name: mulfree:{spec.unit}:{name}:{mulfree.__version__}",

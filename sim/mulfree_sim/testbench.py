@@ -21,7 +21,7 @@ CYCLES = 2000
 
 
 def write_testbench(spec: Spec, directory: Path, name: str, seed: int) -> list[Path]:
-    """Write ``NAME_tb.v`` and its vectors ``NAME_tb.hex``; return their paths.
+    """Write ``NAME_tb.v`` and its vectors ``NAME_tb.mem``; return their paths.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def write_testbench(spec: Spec, directory: Path, name: str, seed: int) -> list[P
         vectors = record.read_text()
     return [
         write_text(directory / f"{name}_tb.v", _testbench(listed, name, vectors.count("\n"))),
-        write_text(directory / f"{name}_tb.hex", vectors),
+        write_text(directory / f"{name}_tb.mem", vectors),
     ]
 
 
@@ -78,7 +78,8 @@ def _testbench(listed: list[tuple[str, str, int]], name: str, cycles: int) -> st
             lines.append(
                 (
                     "check",
-                    f'      if ({port} !== {word}) begin errors = errors + 1; $display("cycle %0d: '
+                    f"      if (({port} ^ {word}) != 0 || (^{port} === 1'bx && ^{word} !== 1'bx)) "
+                    f'begin errors = errors + 1; $display("cycle %0d: '
                     f'{port} is %h, not %h", cycle, {port}, {word}); end',
                 )
             )
@@ -86,7 +87,7 @@ def _testbench(listed: list[tuple[str, str, int]], name: str, cycles: int) -> st
     connections = ",\n".join(f"    .{port}({port})" for _, port, _ in listed)
     body = "\n".join(text for kind, text in lines if kind == "declare")
     checks = "\n".join(text for kind, text in lines if kind == "check")
-    return f"""// Self-checking testbench of {name}: plays {name}_tb.hex, compares every output.
+    return f"""// Self-checking testbench of {name}: plays {name}_tb.mem, compares every output.
 // Run: iverilog -g2005 -o tb {name}.v {name}_tb.v && vvp tb
 `timescale 1ns / 1ps
 module {name}_tb;
@@ -101,7 +102,7 @@ module {name}_tb;
 {connections}
   );
   initial begin
-    $readmemh("{name}_tb.hex", vectors);
+    $readmemb("{name}_tb.mem", vectors);
     errors = 0;
     for (cycle = 0; cycle < CYCLES; cycle = cycle + 1) begin
       word = vectors[cycle];

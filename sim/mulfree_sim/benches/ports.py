@@ -64,24 +64,18 @@ async def start(dut: Any, **idle: int) -> None:
 async def record(dut: Any) -> None:
     """Append every port's value, cycle by cycle, to the file that ``MULFREE_RECORD`` names.
 
-    A line is one cycle's ports as one hexadecimal number, in the order of `testbench.port_list`.
+    A line is one cycle's ports as one binary number, the first of `testbench.port_list` in the low
+    bits. An output may have unknown bits as long as it says nothing, a payload for one.
     """
     listed = json.loads(os.environ["MULFREE_RECORD_PORTS"])
-    digits = -(-sum(width for _, _, width in listed) // 4)
     path, most = Path(os.environ["MULFREE_RECORD"]), int(os.environ["MULFREE_RECORD_CYCLES"])
     lines = path.read_text().count("\n") if path.exists() else 0
     with path.open("a") as file:
         while lines < most:
             await FallingEdge(dut.clk)
             await ReadOnly()
-            values = [getattr(dut, name).value for _, name, _ in listed]
-            if not lines and not all(value.is_resolvable for value in values):
-                continue  # the simulator has not settled yet
-            word, at = 0, 0
-            for value, (_, _, width) in zip(values, listed, strict=True):
-                word |= int(value) << at
-                at += width
-            file.write(f"{word:0{digits}x}\n")
+            values = [str(getattr(dut, name).value) for _, name, _ in reversed(listed)]
+            file.write(f"{''.join(values).lower()}\n")
             lines += 1
 
 
