@@ -1,8 +1,8 @@
 """The host's side of a board: discover, load, run, read back, and never return a wrong result.
 
 The board forms CRC-32s of the program that it ran, of the inputs that it used and of the outputs
-that it made. A result is returned only when all three are what the host knows them to be; anything else is done
-again, from the start, a few times.
+that it made. A result is returned only when all three are what the host knows them to be; anything
+else is done again, from the start, a few times.
 """
 
 import time

@@ -1,8 +1,9 @@
 """A board's UART seen from the host: words read and written by `uartbone` commands.
 
-The format has no framing and no check sum, and writes are not answered. So this module promises little: what it
-reads came in time, and `resynchronise` brings both sides back to the start of a command. That the
-right thing was read and written is for `client` to find out, by CRCs that the board forms.
+The format has no framing and no check sum, and writes are not answered. So this module promises
+little: what it reads came in time, and `resynchronise` brings both sides back to the start of a
+command. That the right thing was read and written is for `client` to find out, by CRCs that the
+board forms.
 """
 
 import struct
@@ -21,7 +22,7 @@ WRITE, READ = 1, 2
 
 
 class LineError(RuntimeError):
-    """The line did not answer in time, answered nonsense, or is gone; the message is one sentence."""
+    """The line answered nothing in time, or nonsense, or is gone; the message is one sentence."""
 
 
 class Line:

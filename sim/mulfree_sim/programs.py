@@ -1,5 +1,7 @@
 """Random programs, for trying a system out."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from mulfree.soc.program import Coding, Dense, Program
@@ -13,7 +15,7 @@ def random_program(
     """Return layers of the given widths, with factors that spread the outputs over their range."""
     act, weight = spec.core.act_format, spec.core.weight_range
     layers = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         codes = rng.integers(weight[0], weight[1] + 1, (outputs, inputs))
         values = spec.target.weight.values()
         low, high = np.sort(rng.choice([act.low, 0, act.high], 2, replace=False))

@@ -1,5 +1,6 @@
 import dataclasses
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_neighbours_do_not_overlap(rng):
         (base, base + stride * program.batch)
         for base, stride in zip(program.bases, program.strides, strict=True)
     ]
-    for (low, high), (other_low, other_high) in zip(spans[:-1], spans[1:], strict=True):
+    for (low, high), (other_low, other_high) in pairwise(spans):
         assert high <= other_low or other_high <= low
         assert max(high, other_high) <= program.data_words
 
@@ -124,5 +125,5 @@ def test_refusal_names_both_sides(rng):
     assert "program needs 4 outputs × 4 lanes" in str(error.value)
     assert "but the engine has 16 outputs × 16 lanes" in str(error.value)
     own = preset("icebreaker")
-    with pytest.raises(ProgramError, match="words of data memory, but the engine has 3$"):
+    with pytest.raises(ProgramError, match=r"words of data memory, but the engine has 3$"):
         program.check_runs_on(own.target, own.program_words, 3)

@@ -41,16 +41,16 @@ def test_c_header_compiles_and_agrees(tmp_path):
     (tmp_path / "mulfree_registers.h").write_text(c_header())
     lines = ['#include "mulfree_registers.h"', "#include <stddef.h>"]
     for r in MAP.registers.values():
-        lines.append(f"static_assert(MULFREE_{r.name.upper()}_OFFSET == {r.offset}, \"\");")
-        lines.append(f"static_assert(offsetof(mulfree_t, {r.name}) == {r.offset}, \"\");")
+        lines.append(f'static_assert(MULFREE_{r.name.upper()}_OFFSET == {r.offset}, "");')
+        lines.append(f'static_assert(offsetof(mulfree_t, {r.name}) == {r.offset}, "");')
         for f in r.fields.values():
             name = f"MULFREE__{r.name.upper()}__{f.name.upper()}"
-            lines.append(f"static_assert({name}_bm == {f.mask:#x}, \"\");")
+            lines.append(f'static_assert({name}_bm == {f.mask:#x}, "");')
             for value, number in f.encoding.items():
                 stem = f"MULFREE_{r.name}_{f.name}_{value}".upper()
-                lines.append(f"static_assert({stem} == {number}, \"\");")
+                lines.append(f'static_assert({stem} == {number}, "");')
     for w in MAP.windows.values():
-        lines.append(f"static_assert(offsetof(mulfree_t, {w.name}) == {w.offset}, \"\");")
+        lines.append(f'static_assert(offsetof(mulfree_t, {w.name}) == {w.offset}, "");')
     source = tmp_path / "check.cpp"
     source.write_text("\n".join(lines) + "\n")
     done = subprocess.run(["g++", "-fsyntax-only", source], capture_output=True, text=True)

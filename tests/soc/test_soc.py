@@ -56,7 +56,7 @@ def test_presets_survive_json(board):
 
 
 def test_no_such_board():
-    with pytest.raises(SpecError, match="board must be one of ulx3s-85f, .*, not 'de10'"):
+    with pytest.raises(SpecError, match=r"board must be one of ulx3s-85f, .*, not 'de10'"):
         preset("de10")
 
 

@@ -112,7 +112,7 @@ def read_inputs(program: Program, path: Path) -> NDArray[np.int64]:
 def command(
     program: Path, on: str, source: Path, output: Path | None, baud: int, as_json: bool
 ) -> None:
-    """Run a compiled network on inputs; every place gives the same bytes.
+    r"""Run a compiled network on inputs; every place gives the same bytes.
 
     \b
     Example:

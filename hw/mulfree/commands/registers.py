@@ -12,7 +12,7 @@ import click
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="file to write"
 )
 def command(form: str | None, output: Path | None) -> None:
-    """Show the register map, or write what is made from it.
+    r"""Show the register map, or write what is made from it.
 
     \b
     Examples:

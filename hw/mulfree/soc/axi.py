@@ -88,8 +88,8 @@ class AxiLiteBridge(wiring.Component):
                         read_next.eq(0),
                     ]
                     m.next = "response"
-            with m.State("response"):
-                with m.If((axi.bvalid & axi.bready) | (axi.rvalid & axi.rready)):
-                    m.d.sync += [axi.bvalid.eq(0), axi.rvalid.eq(0)]
-                    m.next = "idle"
+            taken = (axi.bvalid & axi.bready) | (axi.rvalid & axi.rready)
+            with m.State("response"), m.If(taken):
+                m.d.sync += [axi.bvalid.eq(0), axi.rvalid.eq(0)]
+                m.next = "idle"
         return m

@@ -29,7 +29,7 @@ class Bus(wiring.Signature):
 
 
 class RegisterFile(wiring.Component):
-    """The registers of the map, each field a port ``REGISTER__FIELD`` where hardware has a part in it.
+    """The registers of the map; a field that hardware has a part in is a port ``REGISTER__FIELD``.
 
     Members
     -------
@@ -41,7 +41,8 @@ class RegisterFile(wiring.Component):
         There is a register at `word`.
     write, data : In
         Write the register on this edge; whole words only.
-    fields : In for wires and events (set on this edge), Out for what software holds, pulses and events
+    fields : In for wires and events (set on this edge), Out for what software holds, pulses and
+    events
     """
 
     def __init__(self) -> None:

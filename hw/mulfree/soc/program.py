@@ -38,8 +38,9 @@ word    content
 7       zero point, smallest and largest output, 8 bits each
 ======= ==========================================================================================
 
-Weights: the tiles of a group of outputs one after the other, a byte a weight, the outputs of lane 0 first.
-Parameters: bias, multiplier and shift of each channel, a word each. Vectors of activations: a byte each.
+Weights: the tiles of a group of outputs one after the other, a byte a weight, the outputs of lane 0
+first. Parameters: bias, multiplier and shift of each channel, a word each. Vectors of activations:
+a byte each.
 """
 
 import struct
@@ -173,8 +174,8 @@ class Program:
     def strides(self) -> list[int]:
         """Words from one vector to the next, of the input and of every layer's output.
 
-        A vector has room for whole groups of outputs where it is written, and for whole tiles where it
-        is read.
+        A vector has room for whole groups of outputs where it is written, and for whole tiles where
+        it is read.
         """
         outputs, lanes = self.target.outputs, self.target.lanes
         found = []
@@ -324,7 +325,7 @@ class Program:
         scales = struct.unpack_from("<dd", content, 4 * 12)
         codings = (Coding(*pair) for pair in zip(zero_points, scales, strict=True))
         program = cls(target, layers, *codings)
-        # The layout follows from the layers alone, so a file that says otherwise is not one of ours.
+        # The layout follows from the layers alone: a file that says otherwise is not one of ours.
         if not layers or program.to_bytes() != content:
             raise ProgramError("program's layout must follow from its layers, not differ from them")
         return program

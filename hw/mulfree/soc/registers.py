@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from systemrdl import RDLCompiler
+from systemrdl.compiler import RDLCompiler
 from systemrdl.node import AddrmapNode, FieldNode, MemNode, RegNode
 
 
@@ -21,9 +21,9 @@ class Field:
     access : str
         What software may do: ``r``, ``w`` or ``rw``.
     source : str
-        What hardware sees: ``constant``, ``wire`` (hardware gives it), ``held`` (software writes it),
-        ``pulse`` (1 for one clock), ``event`` (hardware sets it, writing 1 clears it) or ``storage``
-        (software's own).
+        What hardware sees: ``constant``, ``wire`` (hardware gives it), ``held`` (software writes
+        it), ``pulse`` (1 for one clock), ``event`` (hardware sets it, writing 1 clears it) or
+        ``storage`` (software's own).
     encoding : dict[str, int]
         The names of its values, where it has names.
     """
@@ -169,7 +169,7 @@ def _field(node: FieldNode) -> Field:
 
 
 def c_header() -> str:
-    """Return ``mulfree_registers.h``: peakrdl-cheader's structure, and enumerations of the codes."""
+    """Return ``mulfree_registers.h``: peakrdl-cheader's structure, then codes and offsets."""
     from peakrdl_cheader.exporter import CHeaderExporter  # only this needs it
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""Runs a Program on the dense engine: checks it, feeds weights, parameters and activations, stores outputs."""
+"""Runs a Program on the dense engine: checks it, feeds the engine, stores what comes out."""
 
 from typing import Any, NamedTuple
 

@@ -25,7 +25,7 @@ BRIDGES = ("uart", "wishbone", "axilite")
 
 @dataclass(frozen=True, kw_only=True)
 class SocSpec(Spec):
-    """A whole system: engine, sequencer, memories and registers behind a UART, Wishbone or AXI4-Lite."""
+    """A whole system: engine, memories and registers behind a UART, Wishbone or AXI4-Lite."""
 
     unit: ClassVar[str] = "soc"
 
@@ -106,7 +106,7 @@ class SocSpec(Spec):
 
     @classmethod
     def for_target(cls, target: Target, **values: Any) -> "SocSpec":
-        """Return a system that runs what was laid out for `target`, of the kind that suits its weights.
+        """Return a system that runs what was laid out for a target.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class SocSpec(Spec):
 
 
 def _flat(prefix: str, signature: wiring.Signature) -> dict[str, Any]:
-    """Return a signature's members as ports ``prefix_member``, the names that bus tools look for."""
+    """Return a signature's members as ports ``prefix_member``, as bus tools look for them."""
     return {f"{prefix}_{name}": member.flip() for name, member in signature.members.items()}
 
 

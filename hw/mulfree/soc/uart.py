@@ -1,12 +1,13 @@
 """UART: bytes on two wires, and LiteX's `uartbone` commands that turn them into bus accesses.
 
-A command: a byte 1 (write) or 2 (read), or 3 and 4 for the same without counting addresses up; a byte with
-the number of words, 0 for 256; the word address, 4 bytes; for a write, the words. The answer of a read is
-the words. Everything most significant byte first (LiteX, ``litex/soc/cores/uart.py``, ``Stream2Wishbone``).
+A command: a byte 1 (write) or 2 (read), or 3 and 4 for the same without counting addresses up; a
+byte with the number of words, 0 for 256; the word address, 4 bytes; for a write, the words. The
+answer of a read is the words. Everything most significant byte first (LiteX,
+``litex/soc/cores/uart.py``, ``Stream2Wishbone``).
 
-Nothing in the format marks the start of a command. Two rules bring a line in step again: a command whose
-bytes stop coming is forgotten, and bytes that start no command are skipped one by one, so that
-`RESYNC_BYTES` zero bytes bring any receiver to the start of a command.
+Nothing in the format marks the start of a command. Two rules bring a line in step again: a command
+whose bytes stop coming is forgotten, and bytes that start no command are skipped one by one, so
+that `RESYNC_BYTES` zero bytes bring any receiver to the start of a command.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal

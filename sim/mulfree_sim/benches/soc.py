@@ -22,7 +22,14 @@ ALL_ONES = 0xFFFFFFFF
 class Wishbone:
     """A classic master: one access at a time, idle for a while in between."""
 
-    idle = {"bus__cyc": 0, "bus__stb": 0, "bus__we": 0, "bus__adr": 0, "bus__dat_w": 0, "bus__sel": 0}
+    idle = {
+        "bus__cyc": 0,
+        "bus__stb": 0,
+        "bus__we": 0,
+        "bus__adr": 0,
+        "bus__dat_w": 0,
+        "bus__sel": 0,
+    }
 
     def __init__(self, dut) -> None:
         self.dut = dut
@@ -210,7 +217,8 @@ async def identifies(dut) -> None:
         0x4D554C46, 0x10000, spec.target.engine, spec.target.shape, spec.target.limits,
         spec.program_words, spec.data_words,
     ]  # fmt: skip
-    for base, size in ((MAP.program.offset, spec.program_words), (MAP.data.offset, spec.data_words)):
+    sizes = {MAP.program.offset: spec.program_words, MAP.data.offset: spec.data_words}
+    for base, size in sizes.items():
         some = rng.integers(0, ALL_ONES, 5).tolist()
         await bus.write(base + 4 * (size - 5), some)
         await bus.write(MAP.scratch.offset, [0x600D])
