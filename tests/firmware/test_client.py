@@ -226,6 +226,22 @@ def test_run_on_sim(compiled, tmp_path):
     assert results[0] == results[1]
 
 
+def test_accuracy_is_printed(compiled, board, tmp_path):
+    files = [tmp_path / name for name in ("p.mfp", "images.npy", "labels.npy")]
+    done = invoke(
+        "compile", "digits", "--board", "icebreaker", "-o", files[0],
+        "--inputs", files[1], "--labels", files[2],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert files[0].read_bytes() == compiled.read_bytes()
+    run = ["run", compiled, "--input", files[1], "--labels", files[2], "--on"]
+    lines = {next(iter(invoke(*run, on).output.splitlines())) for on in (board.port, "golden")}
+    assert lines == {"accuracy 97.22 %"}
+    np.save(files[2], np.zeros(3))
+    done = invoke(*run, "golden")
+    assert "labels must be 360 integers, not float64 of shape (3,)" in done.output
+
+
 def test_board_describes(board):
     done = invoke("board", "--on", board.port, "--json")
     assert json.loads(done.output)["kind"] == "lutna"

@@ -16,6 +16,7 @@ from mulfree.soc.top import SocSpec
 from mulfree.spec import SpecError
 from mulfree_firmware.client import Board, BoardError, RunResult
 from mulfree_firmware.line import Line, LineError
+from mulfree_models.digits import accuracy
 
 #: A port that is a word, not a URL.
 GOLDEN, SIM = "golden", "sim"
@@ -89,6 +90,19 @@ def read_inputs(program: Program, path: Path) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
+def read_labels(path: Path, images: int) -> NDArray[np.int64]:
+    """Read classes, shape (images,)."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise click.UsageError(f"cannot read {path} as .npy: {error}") from None
+    if values.dtype.kind not in "iu" or values.shape != (images,):
+        raise click.UsageError(
+            f"labels must be {images} integers, not {values.dtype} of shape {values.shape}"
+        )
+    return values.astype(np.int64)
+
+
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
@@ -107,11 +121,17 @@ def read_inputs(program: Program, path: Path) -> NDArray[np.int64]:
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="output codes, .npy, to write"
 )
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="right classes, .npy: the accuracy is printed",
+)
 @click.option("--baud", default=115200, show_default=True, help="speed of a serial port")
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def command(
-    program: Path, on: str, source: Path, output: Path | None, baud: int, as_json: bool
-) -> None:
+    program: Path, on: str, source: Path, output: Path | None, labels: Path | None, baud: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     r"""Run a compiled network on inputs; every place gives the same bytes.
 
     \b
@@ -122,6 +142,7 @@ def command(
 
     compiled = read_program(program)
     inputs = read_inputs(compiled, source)
+    classes = None if labels is None else read_labels(labels, len(inputs))
     try:
         found = execute(compiled, inputs, on, baud)
     except (ProgramError, SpecError) as error:
@@ -137,10 +158,14 @@ def command(
             raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
     images = len(found.outputs)
     facts = {"on": on, "images": images, "cycles": found.cycles, "repeated": found.repeated}
+    if classes is not None:
+        facts["accuracy"] = accuracy(found.outputs.argmax(axis=1), classes)
     if as_json:
         click.echo(json.dumps(facts | {"outputs": found.outputs.tolist()}))
         return
-    if output is None:
+    if classes is not None:
+        click.echo(f"accuracy {facts['accuracy']:.2f} %")
+    elif output is None:
         for row in found.outputs.tolist():
             click.echo(" ".join(map(str, row)))
     clocks = f", {found.cycles / images:.1f} clocks an image" if found.cycles else ""

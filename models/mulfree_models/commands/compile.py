@@ -1,10 +1,12 @@
 """`mulfree compile`: a network to a Program that a board runs."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from mulfree.files import write_bytes
 from mulfree.soc.options import board_names, system, system_options
@@ -14,9 +16,12 @@ from mulfree.soc.program import ProgramError
 SHIPPED = ("digits",)
 
 
-def compile_to_file(network: str, output: Path, board: str, as_json: bool, **values: Any) -> None:
-    """Compile a shipped network and write the program."""
-    from mulfree_models import program
+def compile_to_file(
+    network: str, output: Path, board: str, inputs: Path | None, labels: Path | None,
+    as_json: bool, **values: Any,
+) -> None:  # fmt: skip
+    """Compile a shipped network and write the program, and what to try it with."""
+    from mulfree_models import digits, program
 
     if network not in SHIPPED:
         raise click.UsageError(f"network must be one of {', '.join(SHIPPED)}, not {network!r}")
@@ -26,8 +31,17 @@ def compile_to_file(network: str, output: Path, board: str, as_json: bool, **val
     except ProgramError as error:
         raise click.UsageError(str(error)) from None
     content = compiled.to_bytes()
+    data = digits.load()
     try:
         write_bytes(output, content)
+        for path, array in (
+            (inputs, digits.scaled(data.test_images)),
+            (labels, data.test_labels),
+        ):
+            if path is not None:
+                stored = io.BytesIO()
+                np.save(stored, array)
+                write_bytes(path, stored.getvalue())
     except OSError as error:
         raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
     facts = {
@@ -64,6 +78,16 @@ command = click.Command(
             default="ulx3s-85f",
             show_default=True,
             help=f"whose engine it is laid out for ({board_names()})",
+        ),
+        click.Option(
+            ["--inputs"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="write the network's held-out inputs too, .npy",
+        ),
+        click.Option(
+            ["--labels"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="and their classes, .npy",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="print JSON for machines"),
         *system_options(),
