@@ -1,9 +1,11 @@
 import json
+import signal
 import socket
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,3 +301,35 @@ def test_run_refuses_damage_and_silence(compiled, tmp_path):
     done = invoke("run", compiled, "--on", tmp_path / "tty", "--input", tmp_path / "in.npy")
     assert done.exit_code != 0
     assert "cannot be opened" in done.output
+
+
+@pytest.mark.parametrize("where", [[], ["--pty"]], ids=["tcp", "pty"])
+def test_virtual_board_command(where):
+    """It says where its line is, listens on this machine only, and ends when interrupted."""
+    running = subprocess.Popen(
+        [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "icebreaker", *where],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    port = running.stdout.readline().strip()
+    assert port.startswith("/dev/" if where else "socket://127.0.0.1:")
+    done = invoke("board", "--on", port)
+    assert done.output.startswith("lutna: 4 outputs × 4 lanes, 8-bit signed activations")
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "anyone" not in errors
+
+
+def test_virtual_board_says_who_can_reach_it():
+    running = subprocess.Popen(
+        [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "icebreaker",
+         "--host", "0.0.0.0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stdout.readline().startswith("socket://0.0.0.0:")
+    time.sleep(0.3)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert "anyone who reaches this machine can use the board" in errors
