@@ -62,21 +62,23 @@ async def start(dut: Any, **idle: int) -> None:
 
 
 async def record(dut: Any) -> None:
-    """Append every port's value, cycle by cycle, to the file that ``MULFREE_RECORD`` names.
+    """Write every port's value, cycle by cycle, to the file that ``MULFREE_RECORD`` names.
+
+    Only the first test of a simulation is recorded: the next one starts its clock anew.
 
     A line is one cycle's ports as one binary number, the first of `testbench.port_list` in the low
     bits. An output may have unknown bits as long as it says nothing, a payload for one.
     """
     listed = json.loads(os.environ["MULFREE_RECORD_PORTS"])
     path, most = Path(os.environ["MULFREE_RECORD"]), int(os.environ["MULFREE_RECORD_CYCLES"])
-    lines = path.read_text().count("\n") if path.exists() else 0
-    with path.open("a") as file:
-        while lines < most:
+    if path.exists():
+        return
+    with path.open("w") as file:
+        for _ in range(most):
             await FallingEdge(dut.clk)
             await ReadOnly()
             values = [str(getattr(dut, name).value) for _, name, _ in reversed(listed)]
             file.write(f"{''.join(values).lower()}\n")
-            lines += 1
 
 
 class Stream:
