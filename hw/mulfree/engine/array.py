@@ -81,7 +81,8 @@ class ArraySpec(Spec):
 class Array(wiring.Component):
     """Accumulates ``acc[slot][o] += Σ_l weight[o, l] · act[l]`` over beats, one beat a clock.
 
-    Every accumulator is zero after reset and after its `last` beat. The n-th tile on `weight`
+    Every accumulator is zero after reset, which takes `acc_slots` clocks where there are several,
+    and after its `last` beat. The n-th tile on `weight`
     serves the n-th run of beats, where a run ends with a beat that has `retire` set; constant
     weights need no retire.
 
@@ -123,6 +124,7 @@ class Array(wiring.Component):
         # The whole pipeline stands still while a result is refused.
         en = Signal()
         accept = Signal()
+        cleared = Signal(init=spec.acc_slots == 1)  # registers are cleared by reset itself
         m.d.comb += [
             en.eq(~self.result.valid | self.result.ready),
             core.en.eq(en),
@@ -134,11 +136,11 @@ class Array(wiring.Component):
                 core.weight.payload.eq(self.weight.payload),
                 core.weight.valid.eq(self.weight.valid),
                 self.weight.ready.eq(core.weight.ready),
-                self.act.ready.eq(en & core.loaded),
+                self.act.ready.eq(en & cleared & core.loaded),
                 core.retire.eq(accept & beat.retire),
             ]
         else:
-            m.d.comb += self.act.ready.eq(en)
+            m.d.comb += self.act.ready.eq(en & cleared)
 
         travelling = data.StructLayout({"valid": 1, "last": 1, "slot": spec.slot_bits})
         stage = Signal(travelling)
@@ -153,17 +155,19 @@ class Array(wiring.Component):
                 m.d.sync += following.eq(stage)
             stage = following
 
-        self._accumulate(m, en, stage, core.result)
+        self._accumulate(m, en, stage, core.result, cleared)
         return m
 
-    def _accumulate(self, m: Module, en: Signal, stage: data.View, dot: data.View) -> None:
+    def _accumulate(
+        self, m: Module, en: Signal, stage: data.View, dot: data.View, cleared: Signal
+    ) -> None:
         """Add the dot products to the slot's accumulators; at `last`, send and clear them."""
         spec = self.spec
         step = en & stage.valid
         held = (
             self._held_in_registers(m, step, stage)
             if spec.acc_slots == 1
-            else self._held_in_memory(m, step, stage)
+            else self._held_in_memory(m, step, stage, cleared)
         )
         sums = Signal(data.ArrayLayout(signed(spec.acc_bits), spec.core.outputs))
         for o in range(spec.core.outputs):
@@ -186,8 +190,14 @@ class Array(wiring.Component):
             m.d.sync += held.read.eq(held.write)
         return held
 
-    def _held_in_memory(self, m: Module, step: Signal, stage: data.View) -> "_Held":
+    def _held_in_memory(
+        self, m: Module, step: Signal, stage: data.View, cleared: Signal
+    ) -> "_Held":
+        # Reset leaves a memory as it is, so the first clocks behind it write zero everywhere.
         held = _Held(self.spec)
+        sweep = Signal(range(self.spec.acc_slots))
+        with m.If(~cleared):
+            m.d.sync += [sweep.eq(sweep + 1), cleared.eq(sweep == self.spec.acc_slots - 1)]
         word = held.read.as_value().shape()
         m.submodules.acc = acc = Memory(shape=word, depth=self.spec.acc_slots, init=[])
         read = acc.read_port(domain="comb")
@@ -195,9 +205,9 @@ class Array(wiring.Component):
         m.d.comb += [
             read.addr.eq(stage.slot),
             held.read.eq(read.data),
-            write.addr.eq(stage.slot),
-            write.data.eq(Mux(stage.last, 0, held.write.as_value())),
-            write.en.eq(step),
+            write.addr.eq(Mux(cleared, stage.slot, sweep)),
+            write.data.eq(Mux(cleared & ~stage.last, held.write.as_value(), 0)),
+            write.en.eq(step | ~cleared),
         ]
         return held
 
