@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mulfree.emit import component_verilog
 from mulfree.spec import Spec, SpecError
-from mulfree.units.wht import FORMS, TransformSpec, WHT2DSpec, WHTSpec, folded, serial
+from mulfree.units.wht import FORMS, TransformSpec, WHTSpec, folded, serial
 from mulfree_sim import formal, runner
 from mulfree_sim.golden import wht as golden
 
@@ -69,13 +69,6 @@ def test_spec_errors(sentence: str, fields: dict) -> None:
     assert str(error.value) == sentence
 
 
-def test_map_errors() -> None:
-    with pytest.raises(SpecError, match=r"^points must be between 2 and 4096 in all, not 8192$"):
-        WHT2DSpec(height=65, width=64)
-    with pytest.raises(SpecError, match=r"^samples_per_cycle must divide 6 samples, not be 4$"):
-        WHT2DSpec(height=6, width=6, form="streaming", samples_per_cycle=4)
-
-
 def test_widths() -> None:
     spec = WHTSpec()
     assert (spec.sum_bits, spec.result_bits, spec.latency, spec.lanes) == (12, 12, 4, 16)
@@ -87,7 +80,6 @@ def test_widths() -> None:
     assert WHTSpec(direction="inverse").result_bits == 9
     assert WHTSpec(direction="inverse", out_bits=8).result_bits == 8
     assert (WHTSpec(length=20).padded, WHTSpec(length=20).samples) == (32, 20)
-    assert WHT2DSpec(height=7, width=5).runs == [(5, 8), (7, 8)]
 
 
 @st.composite
@@ -155,18 +147,6 @@ def test_golden_exhaustively() -> None:
         )
 
 
-def test_map_by_rows_and_columns(rng: np.random.Generator) -> None:
-    spec = WHT2DSpec(height=7, width=5)
-    x = rng.integers(-128, 128, (10, 7, 5))
-    wide = np.zeros((10, 8, 8), np.int64)
-    wide[:, :7, :5] = x
-    H = golden.hadamard(8)
-    y = golden.transform(spec, x.reshape(10, 35))
-    assert np.array_equal(y.reshape(10, 8, 8), H @ wide @ H)
-    inverse = WHT2DSpec(height=7, width=5, bits=spec.result_bits, direction="inverse")
-    assert np.array_equal(golden.transform(inverse, y), x.reshape(10, 35))
-
-
 def test_golden_refuses_samples_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"^samples must be between -128 and 127, not 128$"):
         golden.transform(WHTSpec(points=2), [0, 128])
@@ -196,12 +176,6 @@ def test_rtl(spec: WHTSpec) -> None:
     assert result.passed, result.log[-2000:]
 
 
-def test_rtl_of_a_map() -> None:
-    spec = WHT2DSpec(height=3, width=6, bits=5, form="streaming", samples_per_cycle=2)
-    result = runner.regress(spec, simulator="icarus", seed=SEED)
-    assert result.passed, result.log[-2000:]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
@@ -215,11 +189,8 @@ def test_rtl_of_a_map() -> None:
         *[WHTSpec(points=64, form="folded", samples_per_cycle=n) for n in (2, 8, 32)],
         *[WHTSpec(points=points, form="serial") for points in (2, 4, 16, 256)],
         *[WHTSpec(points=16, form="serial", samples_per_cycle=n) for n in (2, 8, 16)],
-        WHT2DSpec(height=7, width=7, form="parallel"),
-        WHT2DSpec(height=14, width=14, form="folded", samples_per_cycle=2),
-        WHT2DSpec(height=28, width=28, form="serial"),
     ],
-    ids=lambda spec: f"{spec.unit}-{named(spec)}",
+    ids=named,
 )
 def test_rtl_at_size(spec: TransformSpec) -> None:
     result = runner.regress(spec, seed=SEED)
