@@ -43,7 +43,7 @@ class FaultyPort:
 
     def heal(self):
         self.disturb({})
-        self._port.timeout = 5.0  # what must come may be late on a busy machine
+        self._port.timeout = 2.0  # what must come may be late on a busy machine
 
     def _spoil(self, content: bytes) -> bytes:
         out = bytearray()
@@ -109,7 +109,7 @@ class Bed:
             self.port = FaultyPort(*given, **named)
             return self.port
 
-        self.line = Line(self.url, timeout=5.0, connect=opened)
+        self.line = Line(self.url, timeout=2.0, connect=opened)
         self.board = Board(self.line)
 
     def attempt(self, program=None):
@@ -245,8 +245,8 @@ def test_traffic_is_as_stated(board, system):
 
 
 def test_faults(board, system):
-    counts = trial(board, system, 48, seed=7)
-    assert counts["dropped_byte", "recovered"] >= 4
+    counts = trial(board, system, 24, seed=7)
+    assert counts["dropped_byte", "recovered"] >= 2
 
 
 @pytest.mark.slow
