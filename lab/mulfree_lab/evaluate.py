@@ -1,7 +1,8 @@
 """A unit and what it is compared with, through every recipe; the best of each side.
 
-Both sides get the same treatment: every recipe is tried and the one with the fewest LUT equivalents
-is taken. A ``*`` also gets Yosys' ``booth`` pass, so that the baseline is the best the tool can do.
+Both sides get the same treatment: every structure and every recipe is tried and the one with the
+fewest LUT equivalents is taken. A ``*`` also gets Yosys' ``booth`` pass, so that the baseline is
+the best the tool can do.
 """
 
 import dataclasses
@@ -161,8 +162,11 @@ def candidates(spec: Spec, against: Sequence[str]) -> list[Candidate]:
             found.append(Candidate(name, _da4ml(spec)))
         elif name in FORMS:
             base = baseline_spec(spec, name)
-            if base is not None and base != spec:
-                found.append(Candidate(name, to_verilog(base), multiplies=name == "star"))
+            if base is None or base == spec:
+                continue
+            for variant in base.variants():
+                label = _label(base, variant).replace(base.unit, name, 1)
+                found.append(Candidate(label, to_verilog(variant), multiplies=name == "star"))
         else:
             options = ", ".join((*FORMS, *PEERS))
             raise SpecError(f"against must be one of {options}, not {name!r}")

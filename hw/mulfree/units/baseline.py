@@ -1,6 +1,6 @@
 """What multiplier-free cores are compared with: multipliers and full look-up, at the same ports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from mulfree.arith.booth import Digit, digits_of, partial_product, recode
 from mulfree.arith.compress import BitHeap
 from mulfree.arith.trees import Term, add_tree, delay, levels, shape_for, spread
-from mulfree.spec import SpecError, choice, integer
+from mulfree.spec import Spec, SpecError, choice, integer
 from mulfree.units.core import Core, CoreSpec, TileHandshake, WeightRegisters
 
 #: How a product is made, and the scheme that adds up the rows of each.
@@ -54,6 +54,15 @@ class BaselineSpec(CoreSpec):
     def latency(self) -> int:
         """Register ranks from an activation to its result."""
         return self.pipeline
+
+    def variants(self, fixed: frozenset[str] = frozenset()) -> list[Spec]:
+        """Return itself, and one with registers behind the products and every rank of the tree.
+
+        Registers keep Yosys from merging products and tree into one carry-save adder, which on
+        FPGAs is most often the larger one.
+        """
+        pipelined = replace(self, pipeline=min(1 + levels(self.lanes), 8))
+        return [self] if "pipeline" in fixed or pipelined == self else [self, pipelined]
 
     def component(self) -> "Baseline":
         """Build the core."""
