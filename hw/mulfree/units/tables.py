@@ -157,10 +157,10 @@ class TableGenerator(wiring.Component):
         m.d.comb += step.eq(making | complete)
         if self._generators == 1:
             return self.weight.payload
-        before = Signal((self._generators - 1) * self._weight_bits, reset_less=True)
-        gathered = Cat(before, self.weight.payload)
+        earlier = Signal((self._generators - 1) * self._weight_bits, reset_less=True)
+        gathered = Cat(earlier, self.weight.payload)
         with m.If(accept):
-            m.d.sync += before.eq(gathered[self._weight_bits :])
+            m.d.sync += earlier.eq(gathered[self._weight_bits :])
         return gathered
 
     def _ring(self, m: Module, step: Signal, making: Signal, taken: Any, turns: int) -> Value:
