@@ -23,7 +23,12 @@ demo: .venv/base  ## run handwritten digits through the generated hardware
 test: .venv/dev  ## run the tests
 	@$(BIN)/pytest -n auto
 
-test-all: .venv/dev  ## run every test, those that take minutes too
+.venv/train: .venv/dev
+	@echo "installing what the training recipes need (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+	@touch $@
+
+test-all: .venv/train  ## run every test, those that take minutes too
 	@$(BIN)/pytest -n auto -m "slow or not slow"
 
 lint: .venv/dev  ## check style and types

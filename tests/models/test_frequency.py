@@ -117,6 +117,7 @@ def test_search_tree_of_the_measured_histogram(
     assert optimum <= average <= 1.05 * optimum
 
 
+@pytest.mark.slow
 def test_recipe_computes_what_the_integers_compute(images: NDArray[np.int64]) -> None:
     torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
     from mulfree_models.recipes import frequency as recipe
