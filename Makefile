@@ -36,7 +36,10 @@ lint: .venv/dev  ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 
+figures: .venv/base  ## measure the README's figures that have no result yet (an hour or more)
+	@$(BIN)/python -m mulfree_lab.figures
+
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all lint figures clean
