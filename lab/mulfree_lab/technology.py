@@ -288,7 +288,8 @@ def _feedthroughs(netlist: Netlist) -> int:
     return found
 
 
-_XILINX = "-nodsp -flatten -noiopad -noclkbuf"
+# Without SRLs, which are counted as LUTs: flip-flops take the place of both sides' delays.
+_XILINX = "-nodsp -flatten -noiopad -noclkbuf -nosrl"
 
 #: Every family by name.
 TECHNOLOGIES = {
