@@ -7,7 +7,6 @@ import pytest
 from mulfree.catalog import KINDS, UNITS, spec_class
 from mulfree.spec import Spec, SpecError
 
-
 #: What a Spec asks of the core within it, where the core's defaults do not do.
 CORE = {"soc": {"lanes": 4}}
 
