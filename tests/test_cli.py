@@ -17,7 +17,7 @@ def mulfree(monkeypatch, capsys, tmp_path):
     """Run a command line in an empty folder; return (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str) -> tuple[int, str, str]:
+    def run(*words: str) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["mulfree", *words])
         with pytest.raises(SystemExit) as stop:
             cli.main()
@@ -27,7 +27,7 @@ def mulfree(monkeypatch, capsys, tmp_path):
     return run
 
 
-def assert_refused(result: tuple[int, str, str], *parts: str) -> None:
+def assert_refused(result: tuple[object, str, str], *parts: str) -> None:
     code, out, err = result
     assert code == 2
     assert out == ""

@@ -83,7 +83,7 @@ def saturate(value: Any, shape: Any) -> Value:
 
 
 def _negative(value: Value) -> Value:
-    return value[-1] if value.shape().signed else Const(0, 1)
+    return Value.cast(value[-1] if value.shape().signed else Const(0, 1))
 
 
 def _most(amount: Value, given: int | None) -> int:
