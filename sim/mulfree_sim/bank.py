@@ -187,6 +187,13 @@ def _slices(values: ArrayLike, width: int) -> list[int]:
     ]
 
 
+def _repeated(bits: int, count: int, times: int) -> int:
+    """Return each of `count` bits `times` over."""
+    packed = np.frombuffer(bits.to_bytes(-(-count // 8), "little"), dtype=np.uint8)
+    found = np.repeat(np.unpackbits(packed, bitorder="little")[:count], times)
+    return int.from_bytes(np.packbits(found, bitorder="little"), "little")
+
+
 def _values(bits: Sequence[int], count: int) -> NDArray[np.int64]:
     """Return many two's complement values from their bits."""
     total = np.zeros(count, dtype=np.int64)
@@ -199,19 +206,24 @@ def _values(bits: Sequence[int], count: int) -> NDArray[np.int64]:
 
 def _check(spec: CoreSpec, circuit: Circuit) -> int:
     code_bits = spec.weight_shape.width if spec.loadable else 0
-    codes, acts = np.divmod(np.arange(1 << (code_bits + spec.act_bits)), 1 << spec.act_bits)
-    ones = (1 << len(acts)) - 1
-    vector, weight = _slices(acts, spec.act_bits), _slices(codes, code_bits)
-    noise = [bit ^ ones for bit in vector]  # before and after the vector that is looked at
-    state = circuit.start(ones)
+    weight = _slices(np.arange(1 << code_bits), code_bits)
+    every = (1 << (1 << code_bits)) - 1
+    state = circuit.start(every)
     for _ in range(LIMIT if spec.loadable else 0):
-        idle = {"en": [ones], "act": noise, "weight__payload": weight}
-        now, following = circuit.step(ones, {**idle, "weight__valid": [ones]}, state)
-        if now["loaded"] == [ones]:
+        idle = {"en": [every], "weight__payload": weight, "weight__valid": [every]}
+        now, following = circuit.step(every, idle, state)
+        if now["loaded"] == [every]:
             break
         state = following
     else:
         assert not spec.loadable, f"{spec.to_json()}: the weight must be in use by now"
+    # The load is the same for every activation; from here on each pair has a bit of its own.
+    state = [_repeated(bit, 1 << code_bits, 1 << spec.act_bits) for bit in state]
+    codes, acts = np.divmod(np.arange(1 << (code_bits + spec.act_bits)), 1 << spec.act_bits)
+    ones = (1 << len(acts)) - 1
+    vector = _slices(acts, spec.act_bits)
+    noise = [bit ^ ones for bit in vector]  # before and after the vector that is looked at
+    _, state = circuit.step(ones, {"en": [ones], "act": noise}, state)
     latency = spec.latency
     assert latency is not None
     now = {}

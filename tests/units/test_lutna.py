@@ -1,5 +1,6 @@
 """LUT-NA: construction, every form against the golden model, exact error statistics."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from mulfree.spec import Spec, SpecError
 from mulfree.units.lutna import ADDRESS_BITS, LutNASpec
-from mulfree_sim import runner
+from mulfree_sim import bank, runner
 from mulfree_sim.golden import baseline
 from mulfree_sim.golden.lutna import error_statistics, matvec
 
@@ -127,6 +128,79 @@ def test_a_sample_of_them_simulates(iverilog: str, spec: LutNASpec) -> None:
     small = {"MULFREE_EXHAUSTIVE": "4096"}
     result = runner.regress(spec, simulator="icarus", seed=1, environment=small)
     assert result.passed, result.log
+
+
+def legal(**fields: Any) -> list[LutNASpec]:
+    """One core of these fields for every digit width and storage that go with them."""
+    widths = [k for k in (1, 2, 3, 4, fields["act_bits"]) if k <= fields["act_bits"]]
+    found = []
+    for digit_bits in dict.fromkeys(widths):
+        for storage in ("full", "odd"):
+            try:
+                found.append(LutNASpec(digit_bits=digit_bits, storage=storage, **fields))
+            except SpecError:  # the table's longest address, or odd multiples of one-bit digits
+                continue
+    return found
+
+
+def small_cores(**fields: Any) -> list[LutNASpec]:
+    """Every core of 1…6 × 2…6 bits; buffers, reduction and register ranks vary along."""
+    return [
+        core
+        for act_bits in range(1, 7)
+        for weight_bits in range(2, 7)
+        for act_signed in (False, True)
+        for core in legal(
+            act_bits=act_bits, weight_bits=weight_bits, act_signed=act_signed,
+            double_buffer=bool(act_bits & 1), reduce=("tree", "carry-save")[weight_bits & 1],
+            pipeline=0 if (act_bits + weight_bits) % 3 == 0 else -1, **fields,
+        )
+    ]  # fmt: skip
+
+
+#: Fields of each kind of store, the cores of 1…6 × 2…6 bits, and those of 8 × 8.
+STORES = [
+    pytest.param({"tables": "registers"}, 300, 14, id="registers"),
+    pytest.param({"tables": "distributed"}, 340, 18, id="distributed"),
+    pytest.param({"tables": "block"}, 340, 18, id="block", marks=pytest.mark.slow),
+    *[
+        pytest.param({"split_weight": n}, 180, 8, id=f"split_weight={n}", marks=pytest.mark.slow)
+        for n in (1, 2, 3, 4)
+    ],
+]
+
+
+@pytest.mark.parametrize(("fields", "small", "wide"), STORES)
+def test_every_small_product(fields: dict[str, Any], small: int, wide: int) -> None:
+    del wide
+    listed = small_cores(**fields)
+    assert len(listed) == small
+    assert bank.check(listed) == sum(1 << (s.act_bits + s.weight_bits) for s in listed)
+
+
+@pytest.mark.parametrize(("fields", "small", "wide"), STORES)
+def test_every_8x8_product(fields: dict[str, Any], small: int, wide: int) -> None:
+    del small
+    listed = [
+        core
+        for signed in (False, True)
+        for core in legal(act_bits=8, weight_bits=8, act_signed=signed, **fields)
+    ]
+    assert len(listed) == wide
+    assert bank.check(listed) == len(listed) << 16
+
+
+@pytest.mark.slow
+def test_every_approximate_product() -> None:
+    """Each number of dropped digits, with and without compensation, 5 × 4 bits."""
+    listed = []
+    for fields in ({"tables": t} for t in ("registers", "distributed", "block")):
+        for core in legal(act_bits=5, weight_bits=4, **fields):
+            for dropped in range(1, core.act_digits):
+                for compensation in (False, True):
+                    change = {"drop_digits": dropped, "compensation": compensation}
+                    listed.append(dataclasses.replace(core, pipeline=-1, **change))
+    assert bank.check(listed) == len(listed) << 9
 
 
 @pytest.mark.parametrize("act_signed", [True, False])

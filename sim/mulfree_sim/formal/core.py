@@ -71,8 +71,8 @@ module top(input clk);
     if (valid && ready) sent <= sent + 1;
   end
   wire valid = edges != 0 && sent != {words};
-  {_instance(spec, "edges == 0", "1'b1", f"tile[sent * {weight} +: {weight}]", "valid", "1'b0")}
-{_expected(spec, dropped_bits, added)}
+  {instance(spec, "edges == 0", "1'b1", f"tile[sent * {weight} +: {weight}]", "valid", "1'b0")}
+{expected(spec, dropped_bits, added)}
   always @* if (edges == {first + spec.latency}) begin
     assert(loaded);
     {" ".join(checks)}
@@ -81,7 +81,7 @@ endmodule
 """
     claim = (
         f"{spec.outputs} × Σ of {spec.lanes} products equals integer arithmetic for every "
-        f"{_coding(spec.act_signed)} {spec.act_bits}-bit activation"
+        f"{coding(spec.act_signed)} {spec.act_bits}-bit activation"
         + (f" and every {weight}-bit weight that is loaded" if spec.loadable else "")
         + (f", its low {dropped_bits} bits taken as {added}" if dropped_bits else "")
     )
@@ -100,7 +100,7 @@ module top(input clk, input rst, input en, input valid, input retire,
     held <= !en && !rst;
     before <= result;
   end
-  {_instance(spec, "rst", "en", "payload", "valid", "retire")}
+  {instance(spec, "rst", "en", "payload", "valid", "retire")}
   always @* if (held) assert(result == before);
 endmodule
 """
@@ -126,7 +126,7 @@ module top(input clk, input en, input valid, input want,
     if (started && valid && ready) sent <= sent + 1;
     if (started && retire) retired <= retired + 1;
   end
-  {_instance(spec, "!started", "en", "payload", "valid", "retire")}
+  {instance(spec, "!started", "en", "payload", "valid", "retire")}
   always @* if (started) begin
     if (loaded) assert(sent >= (retired + 1) * {words});
     assert(sent <= (retired + {2 if spec.double_buffer else 1}) * {words});
@@ -137,7 +137,8 @@ endmodule
     return Proof("loading", claim, _files(spec, text), "top", "bmc", 2 * load_edges(spec) + 5)
 
 
-def _coding(signed: bool) -> str:
+def coding(signed: bool) -> str:
+    """Return the word for a coding in a claim."""
     return "signed" if signed else "unsigned"
 
 
@@ -145,7 +146,7 @@ def _files(spec: CoreSpec, text: str) -> dict[str, str]:
     return {"dut.v": to_verilog(spec), "top.sv": text}
 
 
-def _instance(spec: CoreSpec, rst: str, en: str, payload: str, valid: str, retire: str) -> str:
+def instance(spec: CoreSpec, rst: str, en: str, payload: str, valid: str, retire: str) -> str:
     """Return the core as an instance, its outputs declared before."""
     ports = {"clk": "clk", "rst": rst, "en": en, "act": "act", "result": "result"}
     wires = f"wire [{spec.dot_bits * spec.outputs - 1}:0] result; wire ready, loaded;"
@@ -163,7 +164,7 @@ def _instance(spec: CoreSpec, rst: str, en: str, payload: str, valid: str, retir
     return f"{wires}\n  {module_name(spec)} dut({connections});"
 
 
-def _expected(spec: CoreSpec, dropped_bits: int, added: int) -> str:
+def expected(spec: CoreSpec, dropped_bits: int, added: int) -> str:
     """Return the results as Verilog's own signed arithmetic defines them."""
     lines = []
     weight = spec.weight_shape.width
