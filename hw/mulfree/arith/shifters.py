@@ -65,11 +65,12 @@ class _Select(_Stage):
 
     def apply(self, y: Value, c: dict[str, Value], fill: Value, spare: int) -> Any:
         index = Cat(c[f"h{i}"] for i in range(self._select_bits))
-        bits = []
-        for place in range(len(y) + self.growth):
-            choices = [self._bit(y, place, fill, pick, spare) for pick in range(self.count)]
-            bits.append(_choose(index, [*([Const(0, 1)] if self.zero else []), *choices]))
-        return Cat(*bits)
+        places = range(len(y) + self.growth)
+        words = [
+            Cat(self._bit(y, place, fill, pick, spare) for place in places)
+            for pick in range(self.count)
+        ]
+        return _choose(index, [Const(0, len(places)), *words] if self.zero else words)
 
 
 class _First(_Select):
