@@ -53,6 +53,8 @@ def load(name: str) -> list[dict[str, Any]]:
 
 def table() -> str:
     """Return the figures as Markdown: LUT equivalents, ours / best baseline = ratio."""
+    if not any(load(name) for name in RUNS):
+        return "No results are kept yet; `make figures` makes them."
     targets = ["ecp5", "xc7", "gowin", "ice40"]
     titles = ["ECP5", "Xilinx 7", "Gowin", "iCE40"]
     lines = [

