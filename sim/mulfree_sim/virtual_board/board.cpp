@@ -225,5 +225,6 @@ int main(int count, char** given) {
         if (!answers.empty()) line.send(answers);
         if (!line.wait(active || quiet < silent ? 0 : -1)) return 0;
         line.receive(received);
+        if (!received.empty()) quiet = 0;  // a lone byte has passed before the next look
     }
 }
