@@ -224,7 +224,8 @@ class WeightRegisters(wiring.Component):
         """Build the shift chain, the word counter and, with two buffers, the copy in use."""
         m = Module()
         m.submodules.handshake = handshake = TileHandshake(self._double_buffer)
-        chain = Signal.like(self.tile.as_value())
+        # `loaded` says when the tile means something: its bits need no reset.
+        chain = Signal.like(self.tile.as_value(), reset_less=True)
         width = len(self.weight.payload)
         count = Signal(range(self._words))
         last = count == self._words - 1
@@ -241,7 +242,7 @@ class WeightRegisters(wiring.Component):
                 chain.eq(Cat(chain, self.weight.payload)[width:]),
             ]
         if self._double_buffer:
-            in_use = Signal.like(chain)
+            in_use = Signal.like(chain, reset_less=True)
             with m.If(handshake.swap):
                 m.d.sync += in_use.eq(chain)
             m.d.comb += self.tile.eq(in_use)
