@@ -1,10 +1,11 @@
-"""The README's figures: measured, kept as files, and written into the page from those.
+"""The pages' figures: measured, kept as files, and written into the pages from those.
 
 ``python -m mulfree_lab.figures`` measures what has no file yet in docs/results and rewrites the
-table.
+tables of the README and of LUT-NA's page.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mulfree.files import write_text
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 README = ROOT / "README.md"
+LUTNA = ROOT / "docs" / "units" / "lutna.md"
 
 ARRAY = "mulfree evaluate array --outputs 4 --lanes 8"
 TARGETS = "--target ecp5,xc7,gowin,ice40 --json"
@@ -45,27 +47,40 @@ RUNS = {
 }
 
 
+CONSTANT = "mulfree evaluate lutna --lanes 8 --weights constant --matrix docs/results"
+PEER = "--target ecp5,xc7,gowin,ice40 --against da4ml --json"
+#: Constant weights beside da4ml's.
+CONSTANT_RUNS = {
+    "constant_dot8": ("8 taps", f"{CONSTANT}/dot8.csv {PEER}"),
+    "constant_matrix8": ("8 × 8 matrix", f"{CONSTANT}/matrix8.csv --outputs 8 {PEER}"),
+}
+#: What the table of a page shows, and its heading.
+PAGES = {
+    README: (RUNS, "array of 4 × 8, 32-bit accumulators"),
+    LUTNA: (CONSTANT_RUNS, "8-bit activations, 8-bit weights; ours / da4ml"),
+}
+
+
 def load(name: str) -> list[dict[str, Any]]:
     """Return the results of a run that has a file; none where it has not."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["results"] if path.exists() else []
 
 
-def table() -> str:
-    """Return the figures as Markdown: LUT equivalents, ours / best baseline = ratio."""
-    if not any(load(name) for name in RUNS):
+def table(page: Path) -> str:
+    """Return a page's figures as Markdown: LUT equivalents, ours / best baseline = ratio."""
+    runs, heading = PAGES[page]
+    if not any(load(name) for name in runs):
         return "No results are kept yet; `make figures` makes them."
     targets = ["ecp5", "xc7", "gowin", "ice40"]
     titles = ["ECP5", "Xilinx 7", "Gowin", "iCE40"]
-    lines = [
-        f"| array of 4 × 8, 32-bit accumulators | {' | '.join(titles)} |",
-        f"| --- |{' ---: |' * len(titles)}",
-    ]
-    for name, (title, _) in RUNS.items():
+    lines = [f"| {heading} | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
+    for name, (title, _) in runs.items():
         found = {result["target"]: result for result in load(name)}
         if found:
             cells = [_cell(found[target]) if target in found else "–" for target in targets]
-            lines.append(f"| [{title}](docs/results/{name}.json) | {' | '.join(cells)} |")
+            path = os.path.relpath(RESULTS / f"{name}.json", page.parent)
+            lines.append(f"| [{title}]({path}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -75,24 +90,26 @@ def _cell(result: dict[str, Any]) -> str:
     return f"{ours:,}{blocks} / {theirs:,} = {result['ratio']:.3f}"
 
 
-def readme(text: str) -> str:
-    """Return the README's text with the table of the present results in its place."""
-    block = f"<!-- figures -->\n\n{table()}\n\n<!-- end of figures -->"
-    return re.sub(r"<!-- figures -->.*<!-- end of figures -->", lambda _: block, text, flags=re.S)
+def renewed(page: Path) -> str:
+    """Return a page's text with the table of the present results in its place."""
+    block = f"<!-- figures -->\n\n{table(page)}\n\n<!-- end of figures -->"
+    marked = r"<!-- figures -->.*<!-- end of figures -->"
+    return re.sub(marked, lambda _: block, page.read_text(), flags=re.DOTALL)
 
 
 def main() -> None:
-    """Measure what has no result yet, then rewrite the README's table."""
-    for name, (title, command) in RUNS.items():
-        path = RESULTS / f"{name}.json"
-        if not path.exists():
-            print(f"{title}: {command}", file=sys.stderr, flush=True)
-            words = [tools.executable("mulfree"), *command.split()[1:]]
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-            record = {"command": command, **json.loads(done.stdout)}
-            write_text(path, json.dumps(record, indent=1) + "\n")
-            write_text(README, readme(README.read_text()))
-    write_text(README, readme(README.read_text()))
+    """Measure what has no result yet, then rewrite the pages' tables."""
+    for page, (runs, _) in PAGES.items():
+        for name, (title, command) in runs.items():
+            path = RESULTS / f"{name}.json"
+            if not path.exists():
+                print(f"{title}: {command}", file=sys.stderr, flush=True)
+                words = [tools.executable("mulfree"), *command.split()[1:]]
+                done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+                record = {"command": command, **json.loads(done.stdout)}
+                write_text(path, json.dumps(record, indent=1) + "\n")
+                write_text(page, renewed(page))
+        write_text(page, renewed(page))
 
 
 if __name__ == "__main__":

