@@ -180,14 +180,25 @@ class Row(wiring.Component):
         return held
 
 
-def butterflies(values: list[Value], levels: range) -> list[Value]:
+def _wires(m: Module, values: list[Value], name: str) -> list[Value]:
+    """Return the values as wires: what is used several times is written once in the Verilog."""
+    wires: list[Value] = []
+    for i, value in enumerate(values):
+        wire = Signal(value.shape(), name=f"{name}_{i}")
+        m.d.comb += wire.eq(value)
+        wires.append(wire)
+    return wires
+
+
+def butterflies(m: Module, values: list[Value], levels: range, name: str) -> list[Value]:
     """Return the values after add-and-subtract levels over the given bits of their index."""
     for level in levels:
         span = 1 << level
-        values = [
+        changed = [
             values[i & ~span] - values[i] if i & span else values[i] + values[i | span]
             for i in range(len(values))
         ]
+        values = _wires(m, changed, f"{name}_level{level}")
     return values
 
 
@@ -340,12 +351,14 @@ class BitPlane(wiring.Component):
         if spec.tiles > 1:
             merge = self.mode.merge
             for level in range(spec.levels):
-                shared = (level >= merge) & (level < merge + self.mode.share)
+                shared = Signal(name=f"shared{level}")
+                m.d.comb += shared.eq((level >= merge) & (level < merge + self.mode.share))
                 span = spec.columns << level
-                values = [
-                    Mux(shared, values[i & ~span], v) if i & span else v
+                heard = [
+                    Mux(shared, values[i & ~span], v).as_signed() if i & span else v
                     for i, v in enumerate(values)
                 ]
+                values = _wires(m, heard, f"heard{level}")
                 with m.If(take):
                     m.d.sync += merging[level].eq(level < merge)
 
@@ -364,6 +377,7 @@ class BitPlane(wiring.Component):
                 ]
             top = magnitude[-1]
             digits.append(Cat(top, top & negative).as_signed())
+        digits = _wires(m, digits, "digit")
 
         points = max(spec.rows, spec.columns)
         points = 1 << (points - 1).bit_length()
@@ -371,11 +385,14 @@ class BitPlane(wiring.Component):
         sums: list[Value] = []
         for tile in range(spec.tiles):
             inputs = digits[tile * spec.columns :][: spec.columns]
-            sums += butterflies([*inputs, *zeros], range(points.bit_length() - 1))[: spec.rows]
+            levels = range(points.bit_length() - 1)
+            sums += butterflies(m, [*inputs, *zeros], levels, f"tile{tile}")[: spec.rows]
         for level in range(spec.levels):
             span = spec.rows << level
-            stitched = butterflies(sums, range(span.bit_length() - 1, span.bit_length()))
+            place = span.bit_length() - 1
+            stitched = butterflies(m, sums, range(place, place + 1), "stitched")
             sums = [Mux(merging[level], new, old) for new, old in zip(stitched, sums, strict=True)]
+            sums = _wires(m, sums, f"sum{level}")
         for row, total in zip(rows, sums, strict=True):
             if spec.exact:
                 m.d.comb += row.digit.eq(total)
