@@ -59,10 +59,11 @@ class EngineShape:
         ``single`` or ``double``, as of `RequantizerSpec`. TFLite's 8-bit reference kernels round
         twice (all three golden images of MLPerf Tiny's ResNet-8 need it), so `double` is the
         default; what the 64-bit sums of int16 activations become is rounded once.
-    map_words, keep_words, weight_words, parameter_words, tables, layers : int
+    channels : int
+        Output channels of the widest layer that the parameter memory holds.
+    map_words, keep_words, program_words : int
         Room: words of each bank of the map memory; words of the residual memory, `scalers`
-        activations each; words of the weight memory; rows of parameters, one for `scalers`
-        channels each; pairs of residual tables; layer descriptors.
+        activations each; words of 32 bits for what a Program file holds.
     """
 
     outputs: int = 16
@@ -75,12 +76,10 @@ class EngineShape:
     acc_bits: int = 24
     left_shift: int = 0
     rounding: str = "double"
+    channels: int = 256
     map_words: int = 2048
     keep_words: int = 8192
-    weight_words: int = 1 << 16
-    parameter_words: int = 1024
-    tables: int = 16
-    layers: int = 64
+    program_words: int = 1 << 16
 
     def __post_init__(self) -> None:
         """Check what the layout of memories rests on."""
