@@ -193,18 +193,15 @@ def plan(
     for place, (values, own) in enumerate(spaces):
         # Kinds get equal shares however many of their draws are illegal, and a larger sample begins
         # with the smaller one.
-        share = (
-            None
-            if sample is None
-            else len(designs) + -(-(sample - len(designs)) // (len(spaces) - place))
-        )
+        left, kinds = (sample or 0) - len(designs), len(spaces) - place
+        share = len(designs) + -(-left // kinds) if sample else None
         for chosen in _grid(own) if sample is None else _draw(own, sample, f"{seed} {place}"):
+            if len(designs) == share:
+                break
             try:
                 designs[kind.from_dict(gather(kind, values | chosen))] = None
             except (TypeError, ValueError) as error:
                 illegal[str(error)] += 1
-            if len(designs) == share:
-                break
     if not designs:
         raise SpecError(f"sweep must hold a legal combination; {next(iter(illegal))}")
     points = tuple(Point(spec, target, recipe) for spec in designs for target in targets)
