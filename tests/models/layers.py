@@ -1,11 +1,20 @@
 """Random small TFLite models, a function for each kind of layer; seeded by the caller."""
 
 import numpy as np
+import tflite
 
 from tests.models.tflite_writer import Model
 
 SAME, VALID = 0, 1
 NONE, RELU, RELU6 = 0, 1, 3
+
+
+def inputs(rng, tensor, images):
+    """Codes of a tensor's range, shape (images, …); images differ in how bright they are."""
+    low, high = tensor.integer.low, tensor.integer.high + 1
+    codes = rng.integers(low, high, (images, *tensor.shape))
+    ends = np.sort(rng.integers(low, high, (2, images, *(1 for _ in tensor.shape))), axis=0)
+    return np.where(np.arange(images).reshape(ends[0].shape) % 2, np.clip(codes, *ends), codes)
 
 
 def scale(rng, low=0.01, high=0.2):
@@ -74,6 +83,8 @@ class Net:
         if depthwise:
             options["DepthMultiplier"] = channels // c
         wide = self.dtype == "int16" and bias64
+        if self.dtype == "int16" and not bias64:
+            options["QuantizedBiasType"] = tflite.TensorType.INT32
         self.model.op(
             "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
             [self.at, weights, self._bias(channels, wide)], [made],
@@ -124,7 +135,9 @@ class Net:
     def mean(self):
         axes = self.model.tensor((2,), "int32", values=[1, 2])
         out = (1, self.shape[3])
-        made = self._new(out)
+        source, ratio = self.model.tensors[self.at], self.rng.uniform(1, 1.5)
+        centre = int(np.clip(source["zero_point"] / ratio, -128, 127))
+        made = self._new(out, scale=[source["scale"][0] * ratio], zero_point=centre)
         self.model.op("MEAN", [self.at, axes], [made], version=2, KeepDims=False)
         self.at, self.shape = made, out
 

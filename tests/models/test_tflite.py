@@ -5,7 +5,7 @@ import pytest
 
 from mulfree_models import reference
 from mulfree_models.importers import tflite
-from tests.models.layers import CASES, WIDE_CASES, chain
+from tests.models.layers import CASES, WIDE_CASES, chain, inputs
 
 SEED = 5
 
@@ -29,10 +29,9 @@ def peer(content: bytes, codes: np.ndarray) -> np.ndarray:
     return np.array(found, np.int64)
 
 
-def check(content: bytes, rng: np.random.Generator, images: int = 4) -> None:
+def check(content: bytes, rng: np.random.Generator, images: int = 6) -> None:
     graph = tflite.read(content, "model")
-    tensor = graph.tensors[graph.input]
-    codes = rng.integers(tensor.integer.low, tensor.integer.high + 1, (images, *tensor.shape))
+    codes = inputs(rng, graph.tensors[graph.input], images)
     found = reference.run(graph, codes)
     assert len(np.unique(found)) > 3, "a layer whose outputs are all the same tests nothing"
     assert (found == peer(content, codes)).all()
