@@ -16,11 +16,15 @@ from mulfree.arith import digits
 from mulfree.arith.compress import BitHeap
 from mulfree.arith.trees import Term, add_tree, delay, levels, shape_for, spread
 from mulfree.spec import Spec, SpecError, choice, flag, integer
+from mulfree.units import lutna_shared
 from mulfree.units.core import Core, CoreSpec, TileHandshake, WeightRegisters
-from mulfree.units.tables import TableGenerator
+from mulfree.units.tables import TableGenerator, TableWalker, walk
 
 #: Longest address of a table in each kind of store; beyond it, tables outgrow every device.
-ADDRESS_BITS = {"distributed": 8, "block": 12, "registers": 4, "split": 4, "constant": 8}
+ADDRESS_BITS = {
+    "distributed": 8, "block": 12, "registers": 4, "split": 4, "constant": 8,
+    "activations": 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,9 @@ class LutNASpec(CoreSpec):
     )
     table_lanes: int = integer(0, 1, 8, "lanes that share a table: 1, 2, 4 or 8", unset=0)
     tables: str = choice(
-        "distributed", ("distributed", "block", "registers"), "where loadable tables are kept"
+        "distributed",
+        ("distributed", "block", "registers", "activations"),
+        "where loadable tables are kept; activations: tables of theirs, shared by all outputs",
     )
     storage: str = choice("full", ("full", "odd"), "entries kept: every one, or odd multiples only")
     split_weight: int = integer(
@@ -66,7 +72,10 @@ class LutNASpec(CoreSpec):
             f"digit_bits × table_lanes must be at most {widest} for {store} tables, "
             f"not {digit * lanes}": digit * lanes <= widest,
             f"storage must be full for {store} tables, not odd": self.storage == "full"
-            or store not in ("constant", "split"),
+            or store not in ("constant", "split", "activations"),
+            f"drop_digits must be 0 for activations tables, not {self.drop_digits}": (
+                store != "activations" or not self.drop_digits
+            ),
             "storage must be full when digit_bits is 1 or table_lanes above 1, not odd": (
                 self.storage == "full" or (digit > 1 and lanes == 1)
             ),
@@ -78,6 +87,9 @@ class LutNASpec(CoreSpec):
             "compensation must be false when drop_digits is 0, not True": (
                 not self.compensation or self.drop_digits > 0
             ),
+            f"generators must be 1 with fill_lanes, not {self.generators}": (
+                not self.fill_lanes or self.generators == 1
+            ),
             f"generators must divide outputs ({self.outputs}), not {self.generators}": (
                 self.outputs % self.generators == 0
             ),
@@ -87,15 +99,23 @@ class LutNASpec(CoreSpec):
                 raise SpecError(sentence)
         depth = levels(self.term_count)
         if self.pipeline == -1:
-            object.__setattr__(self, "pipeline", depth)
+            derived = min(1, depth) if store == "activations" else depth
+            object.__setattr__(self, "pipeline", derived)
         if self.pipeline > depth:
             raise SpecError(f"pipeline must be at most the tree's {depth}, not {self.pipeline}")
 
     def _derive_digits(self) -> None:
         """Choose the digits and lanes of a table so that its address fills the memory's own."""
-        address = {"distributed": 4, "block": 8, "registers": 2, "split": 4, "constant": 4}
-        room, digit, lanes = address[self.store], self.digit_bits, self.table_lanes
-        joint = self.store in ("distributed", "block", "constant")
+        address = {
+            "distributed": 4,
+            "block": 8,
+            "registers": 2,
+            "split": 4,
+            "constant": 4,
+            "activations": 2,
+        }
+        room, digit, lanes = address.get(self.store, 4), self.digit_bits, self.table_lanes
+        joint = self.store in ("distributed", "block", "constant", "activations")
         if not lanes:
             most = (room // digit if digit else room) if joint and self.storage == "full" else 1
             fits = (n for n in (8, 4, 2) if n <= most and self.lanes % n == 0)
@@ -108,7 +128,7 @@ class LutNASpec(CoreSpec):
 
     @property
     def store(self) -> str:
-        """What the tables are made of: constant, split, registers, distributed or block."""
+        """What the tables are made of: constant, split, or what `tables` says."""
         if not self.loadable:
             return "constant"
         return "split" if self.split_weight else self.tables
@@ -136,6 +156,9 @@ class LutNASpec(CoreSpec):
     @property
     def term_count(self) -> int:
         """Operands of each output's adder tree."""
+        if self.store == "activations":
+            widths = lutna_shared.place_widths(self.weight_bits, self.digit_bits)
+            return self.groups * len(widths)
         looked_up = self.groups * (self.act_digits - self.drop_digits) * self.weight_digits
         compensating = {"constant": 1, "distributed": self.groups, "block": self.groups}
         corrections = self.lanes if self.store == "registers" and self.act_signed else 0
@@ -146,9 +169,61 @@ class LutNASpec(CoreSpec):
         )
 
     @property
+    def in_memories(self) -> bool:
+        """Whether tables lie in memories, which are filled word by word."""
+        return self.store in ("distributed", "block")
+
+    @property
+    def passes(self) -> tuple[bool, ...]:
+        """Whether digits are signed, for each set of tables: those of plain digits and of top ones.
+
+        A signed top digit of one bit needs no tables of its own: it is subtracted.
+        """
+        top = self.act_signed and self.digit_bits > 1
+        return (*([False] if self.act_digits > 1 or not top else []), *([True] * top))
+
+    @property
+    def walk_clocks(self) -> int:
+        """Clocks in which tables in memories are filled from a whole tile of wide beats."""
+        return len(walk(self.table_lanes, self.digit_bits, self.storage == "odd", self.passes))
+
+    @property
+    def load_clocks(self) -> int:
+        """Clock edges from a tile's first beat to its first use: beats, and the making of tables.
+
+        `CoreSpec.load_clocks` says more.
+        """
+        clocks = super().load_clocks
+        if not self.in_memories:
+            return clocks
+        if self.fill_lanes:
+            return clocks + self.walk_clocks + TableWalker.DELAY - (self.store != "block")
+        address = self.table_lanes * (self.digit_bits - (self.storage == "odd"))
+        visits = self.digit_bits * self.table_lanes * self.outputs // self.generators
+        return clocks + 1 + self.groups * len(self.passes) * visits * (1 << address)
+
+    @property
+    def swap_clocks(self) -> int:
+        """Clock edges from `retire` to the next tile's first use; `CoreSpec.swap_clocks` says more.
+
+        A tile of wide beats is taken ahead, so that only the tables' making is seen.
+        """
+        if self.in_memories and self.fill_lanes and not self.double_buffer:
+            return self.walk_clocks + TableWalker.DELAY
+        return super().swap_clocks
+
+    @property
+    def hold(self) -> int:
+        """Enabled edges after the last activations' own on which the weights are still read."""
+        return int(self.store not in ("block", "constant"))
+
+    @property
     def latency(self) -> int:
-        """Input register (a block RAM has its own), look-up register, ranks of the tree."""
-        return (1 if self.store == "block" else 2) + self.pipeline
+        """Input register (a block RAM has its own), look-up register, ranks of the tree.
+
+        Tables of activations are registers themselves, and their look-ups have none.
+        """
+        return (1 if self.store in ("block", "activations") else 2) + self.pipeline
 
     def single(self) -> Self:
         """Return the same arithmetic for one lane and one output, loadable."""
@@ -158,6 +233,7 @@ class LutNASpec(CoreSpec):
             lanes=1,
             table_lanes=1,
             generators=1,
+            fill_lanes=0,
             weights="loadable",
             matrix=None,
             double_buffer=False,
@@ -198,7 +274,7 @@ class LutNA(Core):
         m = Module()
         spec = self.spec
         act = [self.act[lane] for lane in range(spec.lanes)]
-        if spec.store != "block":
+        if spec.store not in ("block", "activations"):
             held = Signal.like(self.act, name="act_q", reset_less=True)
             with m.If(self.en):
                 m.d.sync += held.eq(self.act)
@@ -217,7 +293,7 @@ class LutNA(Core):
             plan = heap.plan("dadda")
             depth = len(plan) + 1
         ranks = spread(depth, min(spec.pipeline, depth))
-        registers = ranks if spec.store == "block" else (0, *ranks)
+        registers = ranks if spec.store in ("block", "activations") else (0, *ranks)
         if heap is None:
             total = add_tree(m, terms, registers=registers, enable=self.en, name=name).value
         else:
@@ -272,7 +348,11 @@ def _registers(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     """Keep the multiples of every weight in flip-flops, made as the weight arrives."""
     spec = core.spec
     odd = spec.storage == "odd"
-    table = digits.multiples(m, core.weight.payload, spec.digit_bits, odd)
+    payload = Value.cast(core.weight.payload)
+    table = Cat(
+        digits.multiples(m, payload.word_select(i, spec.weight_bits), spec.digit_bits, odd)
+        for i in range(spec.load_weights)
+    )
     width = spec.weight_bits + spec.digit_bits
     tile = _weight_registers(core, m, table)
     kept = core.kept_digits(act)
@@ -310,6 +390,12 @@ def _split(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     return terms
 
 
+def _activations(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
+    """Keep the weights as they are; tables are of the activations, which they register."""
+    del act
+    return lutna_shared.build(core, m, _weight_registers(core, m, core.weight.payload))
+
+
 def _is_top(spec: LutNASpec, place: int) -> bool:
     return spec.act_signed and place == spec.act_digits - 1
 
@@ -327,8 +413,11 @@ def _compensate(core: LutNA, terms: list[list[Term]], weight: Any) -> None:
 def _weight_registers(core: LutNA, m: Module, payload: Any) -> list[Value]:
     """Return the words of a tile kept in flip-flops, each made from a weight as it arrives."""
     spec = core.spec
-    words = spec.outputs * spec.lanes
-    m.submodules.weights = store = WeightRegisters(len(payload), words, spec.double_buffer)
+    words, together = spec.outputs * spec.lanes, spec.load_weights
+    payload = Value.cast(payload)
+    m.submodules.weights = store = WeightRegisters(
+        len(payload) // together, words, spec.double_buffer, together
+    )
     m.d.comb += [
         store.weight.payload.eq(payload),
         store.weight.valid.eq(core.weight.valid),
@@ -372,28 +461,11 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     """Keep a joint table for every lane group and digit place in a memory of its own."""
     spec = core.spec
     tables = _Tables.of(spec)
-    block, odd = spec.store == "block", spec.storage == "odd"
-    top_pass = spec.act_signed and spec.digit_bits > 1
-    passes = (*([False] if spec.act_digits > 1 or not top_pass else []), *([True] * top_pass))
-    m.submodules.generator = generator = TableGenerator(
-        outputs=spec.outputs,
-        lanes=spec.table_lanes,
-        groups=spec.groups,
-        weight_bits=spec.weight_bits,
-        entry_bits=tables.entry_bits,
-        digit_bits=spec.digit_bits,
-        odd=odd,
-        passes=passes,
-        generators=spec.generators,
-    )
+    block, odd, passes = spec.store == "block", spec.storage == "odd", spec.passes
+    top_pass = passes[-1]
     m.submodules.handshake = handshake = TileHandshake(spec.double_buffer)
-    m.d.comb += [
-        generator.hold.eq(~handshake.writable),
-        generator.weight.payload.eq(core.weight.payload),
-        generator.weight.valid.eq(core.weight.valid),
-        core.weight.ready.eq(generator.weight.ready),
-        handshake.filled.eq(generator.filled),
-    ]
+    fill = _walked if spec.fill_lanes else _generated
+    fillings = fill(core, m, tables.entry_bits, handshake)
     if block:
         m.d.comb += [handshake.retire.eq(core.retire), core.loaded.eq(handshake.loaded)]
     else:
@@ -406,19 +478,10 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
         for index, (place, _) in enumerate(kept[0]):
             top = _is_top(spec, place)
             digits_here = [kept[lane][index][1] for lane in lanes]
-            write = generator.write[group]
-            if len(passes) > 1:
-                write &= generator.signed_top == (top and top_pass)
-            word = _memory(
-                core,
-                m,
-                f"table_{group}_{place}",
-                digits_here,
-                top,
-                generator,
-                write,
-                handshake.bank,
-            )
+            filling = fillings[group]
+            write = filling.writes[top and top_pass]
+            name = f"table_{group}_{place}"
+            word = _memory(core, m, name, digits_here, top, filling, write, handshake.bank)
             for o in range(spec.outputs):
                 entry = word.word_select(o, tables.entry_bits).as_signed()
                 shift = place * spec.digit_bits
@@ -429,16 +492,101 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
                 negate = top and spec.digit_bits == 1
                 terms[o].append(Term(entry, shift, negate=negate, bounds=known))
         if spec.compensation:
-            weights = _weight_sum(core, m, generator, group, handshake)
+            weights = _weight_sum(core, m, fillings[group], group, handshake)
             for o in range(spec.outputs):
                 total = weights.word_select(o, tables.entry_bits).as_signed()
                 terms[o].append(Term(total, spec.compensation_value.bit_length() - 1))
     return terms
 
 
+class _Filling(NamedTuple):
+    """What writes the tables of one lane group.
+
+    Members
+    -------
+    address, word
+        Where, and the entries of every output.
+    writes
+        Whether to write into the tables of plain digits, and of signed top ones.
+    """
+
+    address: Value
+    word: Value
+    writes: tuple[Value, Value]
+
+
+def _generated(
+    core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake
+) -> list[_Filling]:
+    """Fill the tables of one group after the other from weights that come one a beat."""
+    spec = core.spec
+    m.submodules.generator = generator = TableGenerator(
+        outputs=spec.outputs,
+        lanes=spec.table_lanes,
+        groups=spec.groups,
+        weight_bits=spec.weight_bits,
+        entry_bits=entry_bits,
+        digit_bits=spec.digit_bits,
+        odd=spec.storage == "odd",
+        passes=spec.passes,
+        generators=spec.generators,
+    )
+    m.d.comb += [
+        generator.hold.eq(~handshake.writable),
+        generator.weight.payload.eq(core.weight.payload),
+        generator.weight.valid.eq(core.weight.valid),
+        core.weight.ready.eq(generator.weight.ready),
+        handshake.filled.eq(generator.filled),
+    ]
+    fillings = []
+    for write in generator.write:
+        plain, top = write, write
+        if len(spec.passes) > 1:
+            plain, top = write & ~generator.signed_top, write & generator.signed_top
+        fillings.append(_Filling(generator.address, generator.word, (plain, top)))
+    return fillings
+
+
+def _walked(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -> list[_Filling]:
+    """Fill the tables of all groups at once from a whole tile of weights, taken ahead."""
+    spec = core.spec
+    m.submodules.weights = tile = WeightRegisters(
+        spec.weight_shape, spec.outputs * spec.lanes, False, spec.load_weights
+    )
+    m.submodules.walker = walker = TableWalker(
+        outputs=spec.outputs,
+        lanes=spec.table_lanes,
+        groups=spec.groups,
+        weight_bits=spec.weight_bits,
+        entry_bits=entry_bits,
+        steps=walk(spec.table_lanes, spec.digit_bits, spec.storage == "odd", spec.passes),
+        block=spec.store == "block",
+    )
+    free = handshake.writable
+    if not spec.double_buffer:  # this edge gives the tile in use back
+        free |= handshake.retire
+    m.d.comb += [
+        tile.weight.payload.eq(core.weight.payload),
+        tile.weight.valid.eq(core.weight.valid),
+        core.weight.ready.eq(tile.weight.ready),
+        tile.retire.eq(walker.done),
+        walker.tile.eq(tile.tile),
+        walker.start.eq(tile.loaded & free),
+        handshake.filled.eq(walker.filled),
+    ]
+    return [
+        _Filling(
+            walker.address,
+            walker.words[group],
+            (walker.write[False], walker.write[True]),
+        )
+        for group in range(spec.groups)
+    ]
+
+
 def _memory(
     core: LutNA, m: Module, name: str, digits_here: list[Value], top: bool,
-    generator: TableGenerator, write: Value, bank: Signal,
+    filling: _Filling, write: Value, bank: Signal,
 ) -> Value:  # fmt: skip
     """Build one table and return the word looked up."""
     spec = core.spec
@@ -446,18 +594,18 @@ def _memory(
         address = _odd_index(m, digits_here[0], top)
     else:  # bit-major, as the generator counts
         address = Cat(*(Cat(*(d[bit] for d in digits_here)) for bit in range(spec.digit_bits)))
-    read_address, write_address = address, generator.address
+    read_address, write_address = address, filling.address
     if spec.double_buffer:
-        read_address, write_address = Cat(address, bank), Cat(generator.address, ~bank)
+        read_address, write_address = Cat(address, bank), Cat(filling.address, ~bank)
     # A table is never read where it is written, which synthesis cannot see: without the second
     # attribute it would build logic for that case around every block RAM.
     attributes = {"ram_style": "block", "no_rw_check": 1} if spec.store == "block" else {}
     depth = 1 << len(write_address)
     m.submodules[name] = memory = Memory(
-        shape=len(generator.word), depth=depth, init=[], attrs=attributes
+        shape=len(filling.word), depth=depth, init=[], attrs=attributes
     )
     port = memory.write_port()
-    m.d.comb += [port.addr.eq(write_address), port.data.eq(generator.word), port.en.eq(write)]
+    m.d.comb += [port.addr.eq(write_address), port.data.eq(filling.word), port.en.eq(write)]
     if spec.store == "block":
         read = memory.read_port()
         m.d.comb += read.en.eq(core.en)
@@ -489,14 +637,14 @@ def _even_again(core: LutNA, m: Module, entry: Value, digit: Value) -> Value:
 
 
 def _weight_sum(
-    core: LutNA, m: Module, generator: TableGenerator, group: int, handshake: TileHandshake
+    core: LutNA, m: Module, filling: _Filling, group: int, handshake: TileHandshake
 ) -> Value:
     """Return Σ W_i of a lane group, caught as it passes: the entry at which every digit is 1."""
     spec = core.spec
     ones = 0 if spec.storage == "odd" else (1 << spec.table_lanes) - 1
-    caught = Signal(len(generator.word), name=f"weight_sum_{group}", reset_less=True)
-    with m.If(generator.write[group] & (generator.address == ones)):
-        m.d.sync += caught.eq(generator.word)
+    caught = Signal(len(filling.word), name=f"weight_sum_{group}", reset_less=True)
+    with m.If((filling.writes[0] | filling.writes[1]) & (filling.address == ones)):
+        m.d.sync += caught.eq(filling.word)
     if spec.double_buffer:
         in_use = Signal.like(caught, name=f"weight_sum_{group}_in_use")
         with m.If(handshake.swap):
@@ -510,6 +658,7 @@ _STORES = {
     "constant": _constant,
     "registers": _registers,
     "split": _split,
+    "activations": _activations,
     "distributed": _memories,
     "block": _memories,
 }
