@@ -15,9 +15,9 @@ from mulfree.soc.presets import preset
 from mulfree.soc.program import Program
 from mulfree.soc.registers import c_header, register_map
 from mulfree.soc.top import SocSpec
+from mulfree_firmware.build import FLAGS, MACHINES, SOURCES, WARNINGS, compile_c
 from mulfree_firmware.client import Board
 from mulfree_firmware.line import Line
-from mulfree_firmware.riscv import FLAGS, SOURCES, TARGET, compile_c
 from mulfree_models import digits
 from mulfree_models.program import compile_network, digits_network
 from mulfree_sim.golden import soc as golden
@@ -26,8 +26,8 @@ from mulfree_sim.programs import random_inputs, random_program
 MAP = register_map()
 DRIVER = SOURCES / "driver"
 STRICT = (
-    "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wcast-align",
-    "-Wstrict-prototypes", "-Wmissing-prototypes", "-Werror",
+    "-std=c11", *WARNINGS, "-Wshadow", "-Wcast-align", "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
 )  # fmt: skip
 
 
@@ -314,7 +314,13 @@ def test_links_on_a_core_without_multiplier_and_library(headers, tmp_path):
     compile_c(
         [DRIVER / "mulfree.c"],
         tmp_path / "driver.elf",
-        [*TARGET, *FLAGS, *STRICT, "-Wl,-e,mulfree_run", *(f"-I{place}" for place in places)],
+        [
+            *MACHINES["riscv"].options,
+            *FLAGS,
+            *STRICT,
+            "-Wl,-e,mulfree_run",
+            *(f"-I{place}" for place in places),
+        ],
     )
 
 

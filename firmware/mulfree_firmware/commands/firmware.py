@@ -1,5 +1,6 @@
-"""`mulfree firmware`: a network and images as a program for the soft core beside the engine."""
+"""`mulfree firmware`: a network and images as a program for the processor beside the engine."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,48 +14,59 @@ from mulfree.soc.program import ProgramError
 from mulfree.spec import SpecError
 from mulfree_firmware.commands.run import read_inputs, read_labels, read_program
 
+RAM_WORDS = next(f.default for f in dataclasses.fields(riscv.RiscvSpec) if f.name == "ram_words")
+
 
 def firmware(
     program: Path, source: Path, labels: Path | None, output: Path, board: str,
     ram_words: int | None, run: bool, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Build firmware, and run it in simulation where asked."""
-    from mulfree_firmware import riscv as builder
+    from mulfree_firmware import build
+    from mulfree_firmware import riscv as soft
     from mulfree_sim.runner import SimulationError
 
     compiled = read_program(program)
     inputs = read_inputs(compiled, source)
     classes = None if labels is None else read_labels(labels, len(inputs))
+    soc = system(board, values)
+    machine = build.machine_of(board)
+    elf_path = (output / riscv.FIRMWARE).with_suffix(".elf")
+    written: dict[Path, str] = {}
+    facts: dict[str, Any] = {"machine": machine, "images": len(inputs)}
+    made = spec = None
     try:
-        spec = builder.beside(system(board, values), ram_words)
-        made = builder.build(spec, compiled, inputs, classes)
-    except (TypeError, ProgramError, SpecError, builder.FirmwareError) as error:
+        if machine == "riscv":
+            spec = soft.beside(soc, ram_words)
+            made = soft.build(spec, compiled, inputs, classes)
+            elf = made.elf
+            written[output / riscv.FIRMWARE] = build.hexadecimal(made.words)
+            facts |= {"bytes": 4 * len(made.words), "memory_bytes": 4 * spec.ram_words}
+        elif run or ram_words is not None:
+            raise click.UsageError(f"{board}'s own processor takes neither --run nor --ram-words")
+        else:
+            elf = build.build(machine, soc, compiled, inputs, classes)
+        for name, text in build.headers(compiled, inputs, classes).items():
+            written[output / name] = text
+    except (TypeError, ProgramError, SpecError, build.FirmwareError) as error:
         raise click.UsageError(str(error)) from None
-    files = output / riscv.FIRMWARE, output / Path(riscv.FIRMWARE).with_suffix(".elf")
     try:
-        write_text(files[0], made.hexadecimal)
-        write_bytes(files[1], made.elf)
+        write_bytes(elf_path, elf)
+        for path, text in written.items():
+            write_text(path, text)
     except OSError as error:
         raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
-    facts: dict[str, Any] = {
-        "files": [str(file) for file in files],
-        "bytes": 4 * len(made.words),
-        "memory_bytes": 4 * spec.ram_words,
-        "images": len(inputs),
-    }
+    facts["files"] = [str(path) for path in (elf_path, *written)]
     if not as_json:
-        click.echo(
-            f"{files[0]}: {facts['bytes']} of {facts['memory_bytes']} bytes, "
-            f"{facts['images']} images"
-        )
-    if run:
+        room = f", {facts['bytes']} of {facts['memory_bytes']} bytes" if made else ""
+        click.echo(f"{elf_path}: {machine}, {facts['images']} images{room}")
+    if run and made and spec:
         click.echo("simulating the whole system …", err=True)
         show = (lambda _: None) if as_json else click.echo
         try:
-            lines = builder.run(spec, made, show)
-        except (SpecError, SimulationError, builder.FirmwareError) as error:
+            facts["console"] = soft.run(spec, made, show)
+        except (SpecError, SimulationError, build.FirmwareError) as error:
             raise click.ClickException(str(error)) from None
-        facts["console"] = lines
     if as_json:
         click.echo(json.dumps(facts))
 
@@ -86,19 +98,19 @@ command = click.Command(
             ["--board"],
             default="ulx3s-85f",
             show_default=True,
-            help=f"whose engine is beside the core ({board_names()})",
+            help=f"whose engine the processor is beside ({board_names()})",
         ),
         click.Option(
             ["--ram-words"],
             type=int,
-            help="memory of the core, words of 32 bits  "
-            f"[default: {riscv.RiscvSpec.__dataclass_fields__['ram_words'].default}]",
+            help=f"memory of a soft core, words of 32 bits  [default: {RAM_WORDS}]",
         ),
         click.Option(["--run"], is_flag=True, help="run it in a simulation of the whole system"),
         click.Option(["--json", "as_json"], is_flag=True, help="print JSON for machines"),
         *system_options(),
     ],
-    help="Build a program for a RISC-V core beside the engine, which classifies images by itself.\n"
-    "\nPROGRAM is a compiled network. The core's memory is filled with what is written.\n\n"
+    help="Build a program for the processor beside the engine: it classifies images by itself.\n\n"
+    "PROGRAM is a compiled network. Zynq boards have a processor; the others get a RISC-V core, "
+    "whose memory is filled with the .hex file.\n\n"
     "Example: mulfree firmware digits.mfp --input images.npy --labels labels.npy --run",
 )

@@ -143,7 +143,7 @@ def command(
     Example:
       mulfree run digits.mfp --on sim --input images.npy --output classes.npy
     """
-    from mulfree_firmware.riscv import FirmwareError
+    from mulfree_firmware.build import FirmwareError
     from mulfree_sim.runner import SimulationError
 
     compiled = read_program(program)

@@ -1,4 +1,4 @@
-/* The console of the soft core, and numbers as text. */
+/* Text on a console. */
 
 #ifndef MULFREE_CONSOLE_H
 #define MULFREE_CONSOLE_H
@@ -9,7 +9,7 @@ void console_text(const char *text);
 void console_decimal(uint32_t value);
 void console_hexadecimal(uint8_t value);
 
-/* Wait for a byte; those that came before are forgotten. */
-uint8_t console_wait(void);
+/* part / whole in percent with two places, the nearest. */
+void console_percent(uint32_t part, uint32_t whole);
 
 #endif

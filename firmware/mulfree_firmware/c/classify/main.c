@@ -1,22 +1,22 @@
-/* Classifies the images that it carries, on the engine beside the core, and says so on the console.
-
-   Once after reset, and again for each byte that comes in. */
+/* Classifies the images that it carries on the engine, and says so on the console: once after it has started, and again
+   for each byte that comes in. No operating system, no library. */
 
 #include "console.h"
 #include "mulfree.h"
 #include "mulfree_registers.h"
 #include "network.h"
-#include "system.h"
+#include "port.h"
 
 static int read32(void *context, uint32_t offset, uint32_t *value) {
     (void)context;
-    *value = *(volatile uint32_t *)(MULFREE_ENGINE_BASE + offset);
+    *value = port_engine()[offset >> 2];
     return 0; /* the engine remembers what failed */
 }
 
 static int write32(void *context, uint32_t offset, uint32_t value) {
     (void)context;
-    *(volatile uint32_t *)(MULFREE_ENGINE_BASE + offset) = value;
+    port_engine()[offset >> 2] = value;
+    port_barrier();
     return 0;
 }
 
@@ -32,15 +32,6 @@ static uint32_t largest(const uint8_t *outputs, int is_signed) {
     for (uint32_t i = 1; i < NETWORK_OUTPUTS; ++i)
         if ((outputs[i] ^ flip) > (outputs[found] ^ flip)) found = i;
     return found;
-}
-
-/* Print part / whole in percent with two places, the nearest. */
-static void print_percent(uint32_t part, uint32_t whole) {
-    const uint32_t hundredths = (20000 * part + whole) / (2 * whole);
-    console_decimal(hundredths / 100);
-    console_text(hundredths % 100 < 10 ? ".0" : ".");
-    console_decimal(hundredths % 100);
-    console_text(" %");
 }
 
 static enum mulfree_result classify(struct mulfree *device) {
@@ -83,7 +74,7 @@ static enum mulfree_result classify(struct mulfree *device) {
     }
     if (NETWORK_LABELLED) {
         console_text("accuracy ");
-        print_percent(right, NETWORK_IMAGES);
+        console_percent(right, NETWORK_IMAGES);
         console_text("\r\n");
     }
     console_decimal(NETWORK_IMAGES);
@@ -108,6 +99,6 @@ int main(void) {
             }
             console_text("\r\n");
         }
-        (void)console_wait();
+        port_wait();
     }
 }
