@@ -35,7 +35,7 @@ class Net:
 
     def __init__(self, rng, shape, dtype="int8"):
         self.rng, self.dtype, self.model = rng, dtype, Model()
-        self.shape = (1, *shape)
+        self.shape: tuple[int, ...] = (1, *shape)
         self.input = self.at = self._new(self.shape)
 
     def _new(self, shape, like=None, **given):
@@ -54,7 +54,7 @@ class Net:
         self, channels, k=(3, 3), stride=(1, 1), dilation=(1, 1), padding=SAME, activation=NONE,
         depthwise=False, groups=1, per_tensor=False, low=-127, keep=False, bias64=True,
     ):  # fmt: skip
-        _, h, w, c = self.shape
+        h, w, c = self.shape[1:]
         rng = self.rng
         inner = c // groups
         shape = (1, *k, channels) if depthwise else (channels, *k, inner)
@@ -119,7 +119,7 @@ class Net:
         self.at = made
 
     def pool(self, kind, k, stride, padding=VALID, activation=NONE):
-        _, h, w, c = self.shape
+        h, w, c = self.shape[1:]
         size = [
             out_size(s, kk, st, 1, padding) for s, kk, st in zip((h, w), k, stride, strict=True)
         ]
@@ -161,7 +161,7 @@ class Net:
     def pad(self, top, left, bottom, right):
         values = [[0, 0], [top, bottom], [left, right], [0, 0]]
         amounts = self.model.tensor((4, 2), "int32", values=values)
-        _, h, w, c = self.shape
+        h, w, c = self.shape[1:]
         out = (1, h + top + bottom, w + left + right, c)
         made = self._new(out, like=self.at)
         self.model.op("PAD", [self.at, amounts], [made], version=2)
