@@ -1,36 +1,43 @@
-"""The system that each board carries unless something else is asked for."""
+"""The system that each board carries unless something else is asked for.
+
+Boards are found by the entry-point group ``mulfree.boards``, as commands are: each entry is a
+mapping from a board's name to an object whose `system` is a SocSpec. So a package of its own can
+bring boards, and this room depends on none.
+"""
 
 import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
 from typing import Any
 
 from mulfree.soc.top import SocSpec
 from mulfree.spec import Spec, SpecError
-from mulfree.units.lutna import LutNASpec
 
 
-def _uart(clock_hz: int, baud: int = 115200) -> dict[str, Any]:
-    """Return the UART's parameters: 0.1 s of silence ends a command, as with LiteX."""
-    return {"bit_clocks": round(clock_hz / baud), "timeout_bits": (clock_hz // 10).bit_length()}
+class _Presets(Mapping[str, SocSpec]):
+    """Board -> its system, looked up when first asked for."""
+
+    @cached_property
+    def boards(self) -> dict[str, Any]:
+        """Every board that is installed."""
+        found: dict[str, Any] = {}
+        for entry in entry_points(group="mulfree.boards"):
+            found |= entry.load()
+        return found
+
+    def __getitem__(self, board: str) -> SocSpec:
+        return self.boards[board].system
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.boards)
+
+    def __len__(self) -> int:
+        return len(self.boards)
 
 
-_LARGE = LutNASpec(outputs=16, lanes=16)
-_ROOM: dict[str, Any] = {"program_words": 8192, "data_words": 4096, "channels": 256}
-
-#: Board -> its system. Left shifts occur in few networks, but cost little.
-PRESETS = {
-    "ulx3s-85f": SocSpec(core=_LARGE, left_shift=3, **_ROOM, **_uart(25_000_000)),
-    "ulx3s-25f": SocSpec(
-        core=LutNASpec(outputs=8, lanes=16), left_shift=3, **_ROOM, **_uart(25_000_000)
-    ),
-    "icebreaker": SocSpec(
-        core=LutNASpec(outputs=4, lanes=4), program_words=1024, data_words=512, **_uart(12_000_000)
-    ),
-    "tang-nano-9k": SocSpec(
-        core=LutNASpec(outputs=4, lanes=8), program_words=4096, data_words=1024, **_uart(27_000_000)
-    ),
-    "arty-z7-20": SocSpec(core=_LARGE, bridge="axilite", left_shift=3, **_ROOM),
-    "zcu104": SocSpec(core=_LARGE, bridge="axilite", left_shift=3, **_ROOM),
-}
+#: Board -> its system.
+PRESETS = _Presets()
 
 
 def preset(board: str) -> SocSpec:
