@@ -22,6 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import ClassVar
 
+from amaranth.build import Platform
 from amaranth.hdl import C, ClockSignal, Instance, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -75,7 +76,8 @@ def sources() -> dict[str, str]:
 class Riscv(wiring.Component):
     """The core, its memory, a console, and the engine.
 
-    Needs the modules of `sources` beside its Verilog, and the file `FIRMWARE`.
+    Needs the modules of `sources` beside its Verilog, which a board's build gets by itself, and the
+    file `FIRMWARE`, which it does not.
 
     Members
     -------
@@ -103,6 +105,9 @@ class Riscv(wiring.Component):
         """Connect the core's memory port to what lies at the address."""
         m = Module()
         spec = self.spec
+        if isinstance(platform, Platform):
+            for name, text in sources().items():
+                platform.add_file(name, text)
         valid, ready = Signal(), Signal()
         address, written, read = Signal(32), Signal(32), Signal(32)
         strobes = Signal(4)
