@@ -54,7 +54,8 @@ def test_memory_holds_an_input_and_gives_an_output():
     assert memory.shape == (9, program.map_words, C)
     assert (engine.maps[0] == memory).all()
     (layer,) = program.layers
-    assert (program.take(engine.maps[0]) == engine.run(layer)[0]).all()
+    out = engine.run(layer)
+    assert (program.take(engine.maps[0]) == out[0]).all()
 
 
 def test_words_of_a_map_never_meet():

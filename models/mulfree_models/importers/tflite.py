@@ -109,7 +109,7 @@ class _Reader:
             self.kind = OPERATORS.get(number, f"number {number}")
             if code.CustomCode():
                 self.kind = code.CustomCode().decode(errors="replace")
-            handler: Callable[[Any], Op] | None = HANDLERS.get(self.kind)
+            handler: Callable[[_Reader, Any], Op] | None = HANDLERS.get(self.kind)
             if handler is None:
                 raise self.refusal(
                     "", f"replace it, or cut the model before it; supported are "

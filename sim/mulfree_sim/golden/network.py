@@ -116,19 +116,19 @@ class Engine:
             out = multiply_by_quantized_multiplier(total, r.multiplier, r.shift, shape.rounding)
             out = np.clip(out + r.zero_point, r.low, r.high)
         if layer.keep is not None:
-            self.keep(layer, out)
+            self.keep(layer, out, layer.keep)
         if layer.target is not None:
             self.write(layer.target, out)
         return out
 
-    def keep(self, layer: Conv, out: Array) -> None:
+    def keep(self, layer: Conv, out: Array, address: int) -> None:
         """Write outputs to the residual memory in the order in which they drain."""
         shape = self.shape
         spare = layer.groups * shape.outputs - layer.channels
         padded = np.pad(out, ((0, 0), (0, 0), (0, 0), (0, spare)))
         grouped = padded.reshape(len(out), layer.pixels, layer.groups, shape.outputs)
         words = grouped.transpose(0, 2, 1, 3).reshape(len(out), -1, shape.scalers)
-        self.kept[:, layer.keep : layer.keep + words.shape[1]] = words
+        self.kept[:, address : address + words.shape[1]] = words
 
     def take(self, layer: Conv, address: int) -> Array:
         """Read as many activations as a layer drains, shape (n, height, width, channels)."""
