@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -32,7 +32,7 @@ from mulfree.emit import to_verilog
 from mulfree.options import gather
 from mulfree.spec import Spec, SpecError, check_field
 from mulfree.units.baseline import BaselineSpec
-from mulfree_lab.evaluate import parts
+from mulfree_lab.evaluate import Measurement, parts, size
 from mulfree_lab.netlist import NetlistError
 from mulfree_lab.synthesis import Job, SynthesisError, Synthesizer, version
 from mulfree_lab.technology import COUNTING, TECHNOLOGIES, Counts, Recipe
@@ -275,8 +275,15 @@ def jobs(point: Point) -> list[tuple[Recipe, Job]]:
     return [(recipe, Job(verilog, technology, recipe)) for recipe in recipes]
 
 
-def measure(point: Point, synthesizer: Synthesizer) -> dict[str, Any]:
+def measure(
+    point: Point, synthesizer: Synthesizer, known: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """Return a point's result as plain JSON types.
+
+    Parameters
+    ----------
+    known
+        Results by content: generators may have changed and still make the same Verilog.
 
     Raises
     ------
@@ -285,15 +292,18 @@ def measure(point: Point, synthesizer: Synthesizer) -> dict[str, Any]:
     """
     began = time.monotonic()
     todo = jobs(point)
-    made = [(synthesizer.one(job), recipe) for recipe, job in todo]
-    counts, recipe = min(made, key=lambda m: (m[0].lut_equivalents, m[0].wide_muxes, m[0].depth))
+    key = _hash(point.spec.to_json(), *(job.key for _, job in todo))
+    if known and key in known:
+        return known[key] | {"id": point.id}
+    made = [Measurement(r.name, r, synthesizer.one(job), point.spec) for r, job in todo]
+    best = min(made, key=size)
     return {
         "id": point.id,
-        "key": _hash(point.spec.to_json(), *(job.key for _, job in todo)),
+        "key": key,
         "target": point.target,
         "recipe": point.recipe,
-        "through": recipe.name,
-        **{f.name: getattr(counts, f.name) for f in dataclasses.fields(Counts)},
+        "through": best.name,
+        **{f.name: getattr(best.counts, f.name) for f in dataclasses.fields(Counts)},
         "products": products(point.spec),
         "seconds": round(time.monotonic() - began, 3),
         "spec": point.spec.to_dict(),
@@ -329,27 +339,38 @@ class Store:
             raise SweepError(
                 f"store must be written by one sweep at a time, but another has {path} open"
             ) from None
-        text = path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:  # a kill in the middle of a line
-            os.ftruncate(self._file, len(whole))
-        found = read(path)
+        try:
+            found = self._whole()
+        except SweepError:
+            os.close(self._file)
+            raise
         self.records = {r["id"]: r for r in found}
-        self._keys = {r["key"]: r for r in found}
+        self.keys = {r["key"]: r for r in found}
 
-    def add(self, record: dict[str, Any], fresh: bool = False) -> None:
-        """Append one result, on the disk when this returns.
+    def _whole(self) -> list[dict[str, Any]]:
+        """Return the results, and cut off what a kill in the middle of a line has left."""
+        found = read(self.path)
+        text = self.path.read_bytes()
+        end = text.rfind(b"\n") + 1
+        tail, start = text[end:], b'{"id":'
+        if tail[: len(start)] != start[: len(tail)]:
+            raise SweepError(f"store must hold one result a line, not the end of {self.path}")
+        os.ftruncate(self._file, end)
+        return found
 
-        Unless it is `fresh`, a result that changes nothing is not written again: generators may
-        have changed and still make the same Verilog.
+    def add(self, record: dict[str, Any], fresh: bool = False) -> bool:
+        """Append one result, on the disk when this returns; return whether it was written.
+
+        Unless it is `fresh`, a result of known content is not written again.
         """
-        if not fresh and record["key"] in self._keys:
-            self.records[record["id"]] = self._keys[record["key"]]
-            return
+        if not fresh and record["key"] in self.keys:
+            self.records[record["id"]] = self.keys[record["key"]]
+            return False
         line = json.dumps(record, separators=(",", ":")) + "\n"
         os.write(self._file, line.encode())
         os.fsync(self._file)
-        self.records[record["id"]] = self._keys[record["key"]] = record
+        self.records[record["id"]] = self.keys[record["key"]] = record
+        return True
 
     def close(self) -> None:
         """Let other sweeps have the file."""
@@ -394,7 +415,10 @@ Progress = Callable[[int, int, dict[str, Any] | None], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep gave: a result for each point in order, and what failed with its reason."""
+    """What a sweep gave: a result for each point in order, and what failed with its reason.
+
+    `kept` is how many of the results were there before.
+    """
 
     records: tuple[dict[str, Any], ...]
     failed: tuple[tuple[Point, str], ...]
@@ -426,43 +450,49 @@ def explore(
         The cluster cannot be used.
     """
     todo = [p for p in points if fresh or p.id not in store.records]
-    kept = len(points) - len(todo)
+    before = len(points) - len(todo)
+    measured = 0
     failed: list[tuple[Point, str]] = []
     if progress:
-        progress(kept, len(points), None)
-    run = _local(todo, workers, fresh) if scheduler is None else _remote(todo, scheduler, fresh)
+        progress(before, len(points), None)
+    if scheduler is None:
+        run = _local(todo, workers, None if fresh else store.keys)
+    else:
+        run = _remote(todo, scheduler, fresh)
     with contextlib.closing(run):
-        for number, (point, result) in enumerate(run, kept + 1):
+        for number, (point, result) in enumerate(run, before + 1):
             if isinstance(result, dict):
-                store.add(result, fresh)
+                measured += store.add(result, fresh)
             else:
                 failed.append((point, result))
             if progress:
                 progress(number, len(points), result if isinstance(result, dict) else None)
     records = tuple(store.records[p.id] for p in points if p.id in store.records)
-    return Outcome(records, tuple(failed), kept)
+    return Outcome(records, tuple(failed), len(records) - measured)
 
 
-def _attempt(point: Point, synthesizer: Synthesizer) -> dict[str, Any] | str:
+def _attempt(
+    point: Point, synthesizer: Synthesizer, known: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any] | str:
     try:
-        return measure(point, synthesizer)
+        return measure(point, synthesizer, known)
     except (SynthesisError, NetlistError, ValueError) as error:
         return str(error)
 
 
 def _local(
-    points: list[Point], workers: int | None, fresh: bool
+    points: list[Point], workers: int | None, known: Mapping[str, dict[str, Any]] | None
 ) -> Generator[tuple[Point, dict[str, Any] | str]]:
     """Measure in threads, each of which waits for a Yosys process of its own."""
     workers = workers or os.cpu_count() or 1
-    synthesizer = Synthesizer(workers, fresh)
+    synthesizer = Synthesizer(workers, fresh=known is None)
     coming = iter(points)
     with ThreadPoolExecutor(workers) as pool:
         running: dict[Future, Point] = {}
         try:
             while True:
                 for point in itertools.islice(coming, workers + 1 - len(running)):
-                    running[pool.submit(_attempt, point, synthesizer)] = point
+                    running[pool.submit(_attempt, point, synthesizer, known)] = point
                 if not running:
                     return
                 # A timeout lets an interrupt through on every platform.
@@ -521,7 +551,7 @@ def flat(record: dict[str, Any]) -> dict[str, Any]:
     row = {"id": record["id"], "target": record["target"]}
     _flatten(record["spec"], row, "unit")
     for name in ("recipe", "through", *(f.name for f in dataclasses.fields(Counts)), "products"):
-        if name != "cells":
+        if name != "cells" and name in record:  # a store may be older than a count
             row[name] = record[name]
     return row | {"seconds": record["seconds"], **record["tools"]}
 
@@ -570,7 +600,7 @@ def front(
     for row, record in rows:
         values = [row.get(name) for name in objectives]
         if all(type(value) is int for value in values):
-            costs = tuple(v if n in COSTS else -v for n, v in zip(objectives, values, strict=True))
+            costs = tuple(row[n] if n in COSTS else -row[n] for n in objectives)
             found.setdefault(record["target"], []).append((costs, record))
     return {target: _undominated(entries) for target, entries in found.items()}
 
