@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mulfree.files import write_text
 from mulfree.soc import riscv
+from mulfree.soc.presets import PRESETS
 from mulfree.soc.program import Program
 from mulfree.soc.registers import c_header
 from mulfree.soc.top import SocSpec
@@ -81,9 +82,26 @@ MACHINES = {
 }  # fmt: skip
 
 
-def machine_of(board: str) -> str:
-    """Return the processor that a board has, or can have, beside the engine."""
-    return {"arty-z7-20": "zynq-7000", "zcu104": "zynq-ultrascale"}.get(board, "riscv")
+#: Vivado's name of a processing system -> the machine.
+ZYNQ = {"processing_system7": "zynq-7000", "zynq_ultra_ps_e": "zynq-ultrascale"}
+
+
+def machine_of(board: str) -> tuple[str, int]:
+    """Return the processor beside a board's engine, its own or a soft core, and where it sees it.
+
+    Raises
+    ------
+    FirmwareError
+        There is no start-up code for the processor.
+    """
+    zynq = getattr(PRESETS.boards[board], "zynq", None)
+    if zynq is None:
+        return "riscv", riscv.ENGINE_BASE
+    if zynq.processing_system not in ZYNQ:
+        raise FirmwareError(
+            f"processor must be one of {', '.join(ZYNQ)}, not {zynq.processing_system}"
+        )
+    return ZYNQ[zynq.processing_system], zynq.base
 
 
 def build(
@@ -93,6 +111,7 @@ def build(
     inputs: NDArray[np.int64],
     labels: NDArray[np.int64] | None = None,
     *,
+    engine_base: int = riscv.ENGINE_BASE,
     memory_bytes: int = 1 << 20,
 ) -> bytes:
     """Build the firmware that classifies images and prints what it finds; return the ELF file.
@@ -107,6 +126,8 @@ def build(
         Codes.
     labels : (images,), optional
         Right classes, 0…255; with them the firmware prints its accuracy.
+    engine_base
+        Address of the engine.
     memory_bytes
         The soft core's memory.
 
@@ -133,7 +154,7 @@ def build(
     own = SOURCES / kind.folder
     with tempfile.TemporaryDirectory(prefix="mulfree-firmware-") as scratch:
         folder = Path(scratch)
-        for name, text in headers(program, inputs, labels).items():
+        for name, text in headers(program, inputs, labels, engine_base).items():
             write_text(folder / name, text)
         script = f"MEMORY_BYTES = {memory_bytes};\n{(own / 'link.ld').read_text()}"
         write_text(folder / "link.ld", script)
@@ -207,10 +228,13 @@ def hexadecimal(words: NDArray[np.uint32]) -> str:
 
 
 def headers(
-    program: Program, inputs: NDArray[np.int64], labels: NDArray[np.int64] | None
+    program: Program,
+    inputs: NDArray[np.int64],
+    labels: NDArray[np.int64] | None,
+    engine_base: int,
 ) -> dict[str, str]:
     """Return what the C sources include and is not written by hand, by name."""
-    addresses = {"ENGINE": riscv.ENGINE_BASE, "CONSOLE": riscv.CONSOLE_BASE}
+    addresses = {"ENGINE": engine_base, "SOFT_CONSOLE": riscv.CONSOLE_BASE}
     lines = [f"#define MULFREE_{name}_BASE {base:#x}U" for name, base in addresses.items()]
     return {
         "mulfree_registers.h": c_header(),

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mulfree.soc.presets import preset
 from mulfree.soc.program import Program
 from mulfree.soc.registers import c_header, register_map
 from mulfree.soc.top import SocSpec
+from mulfree.units.lutna import LutNASpec
 from mulfree_firmware.build import FLAGS, MACHINES, SOURCES, WARNINGS, compile_c
 from mulfree_firmware.client import Board
 from mulfree_firmware.line import Line
@@ -337,7 +337,8 @@ def driver(compiler, headers, tmp_path_factory) -> Driver:
 
 @pytest.fixture(scope="module")
 def small() -> SocSpec:
-    return preset("icebreaker")
+    core = LutNASpec(outputs=4, lanes=4)
+    return SocSpec(core=core, acc_slots=16, channels=64, program_words=1024, data_words=512)
 
 
 @pytest.fixture(scope="module")
@@ -503,6 +504,25 @@ def test_timeouts(driver, mock, program, act, right):
     result, outputs, _ = session.run(act)
     assert result == "ok"
     assert (outputs == right).all()
+
+
+def test_interrupt_clocks_and_abort(session, mock):
+    """The small functions write and read what they must."""
+    call, registers = session._call, mock.registers
+    assert session.discover() == "ok"
+    assert call("interrupt", 1) == "ok"
+    assert registers[MAP.interrupt_enable.offset] == 1
+    assert call("interrupt", 0) == "ok"
+    assert registers[MAP.interrupt_enable.offset] == 0
+    assert call("acknowledge") == "ok"
+    assert registers[MAP.interrupt_pending.offset] == 1  # what was written: 1 clears
+    registers[MAP.cycles.offset] = 77
+    cycles = ctypes.c_uint32()
+    assert call("cycles", ctypes.byref(cycles)) == "ok"
+    assert cycles.value == 77
+    mock.busy = 5
+    assert call("abort") == "ok"
+    assert not mock.busy
 
 
 def test_a_run_that_does_not_start(session, mock, program, act):

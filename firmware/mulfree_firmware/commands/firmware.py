@@ -30,12 +30,12 @@ def firmware(
     inputs = read_inputs(compiled, source)
     classes = None if labels is None else read_labels(labels, len(inputs))
     soc = system(board, values)
-    machine = build.machine_of(board)
     elf_path = (output / riscv.FIRMWARE).with_suffix(".elf")
     written: dict[Path, str] = {}
-    facts: dict[str, Any] = {"machine": machine, "images": len(inputs)}
     made = spec = None
     try:
+        machine, base = build.machine_of(board)
+        facts: dict[str, Any] = {"machine": machine, "images": len(inputs)}
         if machine == "riscv":
             spec = soft.beside(soc, ram_words)
             made = soft.build(spec, compiled, inputs, classes)
@@ -45,8 +45,8 @@ def firmware(
         elif run or ram_words is not None:
             raise click.UsageError(f"{board}'s own processor takes neither --run nor --ram-words")
         else:
-            elf = build.build(machine, soc, compiled, inputs, classes)
-        for name, text in build.headers(compiled, inputs, classes).items():
+            elf = build.build(machine, soc, compiled, inputs, classes, engine_base=base)
+        for name, text in build.headers(compiled, inputs, classes, base).items():
             written[output / name] = text
     except (TypeError, ProgramError, SpecError, build.FirmwareError) as error:
         raise click.UsageError(str(error)) from None

@@ -4,7 +4,7 @@
 
 #include "system.h"
 
-#define CONSOLE ((volatile uint32_t *)MULFREE_CONSOLE_BASE)
+#define CONSOLE ((volatile uint32_t *)MULFREE_SOFT_CONSOLE_BASE)
 
 volatile uint32_t *port_engine(void) {
     return (volatile uint32_t *)MULFREE_ENGINE_BASE;

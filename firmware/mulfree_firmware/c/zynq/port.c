@@ -3,14 +3,7 @@
 
 #include "port.h"
 
-/* As Vivado's address editor shows it. */
-#ifndef MULFREE_ENGINE_BASE
-#ifdef __aarch64__
-#define MULFREE_ENGINE_BASE 0xA0000000U
-#else
-#define MULFREE_ENGINE_BASE 0x40000000U
-#endif
-#endif
+#include "system.h"
 
 /* The console of the boards here: UART 1 of the Zynq-7000 (Zybo, ZedBoard) is at 0xE0001000, UART 0 (Arty Z7, Cora Z7)
    at 0xE0000000; UART 0 of the UltraScale+ (ZCU104) at 0xFF000000. */
