@@ -515,7 +515,7 @@ def _remote(
             "dask must be installed to use a scheduler: pip install 'mulfree[cluster]'"
         ) from None
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise SweepError(
             f"scheduler must be the address of a Dask scheduler, not {address!r}: {error}"

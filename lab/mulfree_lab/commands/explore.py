@@ -147,19 +147,17 @@ def _measure(
             "preparing the synthesis tool: once for this user, about half a minute …", err=True
         )
     total = len(planned.points)
-    finished = 0
     with _bar() as show:
 
         def progress(done: int, _: int, record: dict[str, Any] | None) -> None:
-            nonlocal finished
-            finished = done
             show(done, total, record["target"] if record else "exploring")
 
         try:
             return explore(planned.points, store, jobs, scheduler, fresh, progress)
         except KeyboardInterrupt:
+            done = sum(p.id in store.records for p in planned.points)
             click.echo(
-                f"{finished} of {total} points are kept in {store.path}; "
+                f"{done} of {total} points are kept in {store.path}; "
                 "the same command goes on from there",
                 err=True,
             )
