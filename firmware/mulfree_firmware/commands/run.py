@@ -9,6 +9,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from mulfree.engine.program import MAGIC as NETWORK_MAGIC
+from mulfree.engine.program import Program as NetworkProgram
 from mulfree.files import write_bytes
 from mulfree.soc.presets import PRESETS
 from mulfree.soc.program import Program, ProgramError
@@ -22,7 +24,9 @@ from mulfree_models.digits import accuracy
 GOLDEN, SIM, RISCV = "golden", "sim", "riscv"
 
 
-def execute(program: Program, inputs: NDArray[np.int64], on: str, baud: int) -> RunResult:
+def execute(
+    program: Program | NetworkProgram, inputs: NDArray[np.int64], on: str, baud: int
+) -> RunResult:
     """Run a program where the user asks for it.
 
     Raises
@@ -30,6 +34,12 @@ def execute(program: Program, inputs: NDArray[np.int64], on: str, baud: int) -> 
     ProgramError, SpecError, BoardError, LineError, SimulationError, FirmwareError
         It cannot run there, or does not come through.
     """
+    if isinstance(program, NetworkProgram):
+        if on != GOLDEN:
+            raise ProgramError(f"a network's program must run on {GOLDEN}, not {on}")
+        from mulfree_sim.golden import network
+
+        return RunResult(network.results(program, inputs), 0, 0)
     if on == RISCV:
         from mulfree_firmware import riscv
 
@@ -74,7 +84,20 @@ def read_program(path: Path) -> Program:
         raise click.UsageError(f"{path}: {error}") from None
 
 
-def read_inputs(program: Program, path: Path) -> NDArray[np.int64]:
+def read_network(path: Path) -> NetworkProgram | None:
+    """Read a program of the network engine, or return None when a file is another program."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(NETWORK_MAGIC)) != NETWORK_MAGIC:
+                return None
+        return NetworkProgram.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ProgramError as error:
+        raise click.UsageError(f"{path}: {error}") from None
+
+
+def read_inputs(program: Program | NetworkProgram, path: Path) -> NDArray[np.int64]:
     """Read inputs, shape (images, inputs) or (inputs,); real ones are coded as the program says."""
     try:
         values = np.load(path, allow_pickle=False)
@@ -86,12 +109,29 @@ def read_inputs(program: Program, path: Path) -> NDArray[np.int64]:
         if not np.isfinite(values).all():
             raise click.UsageError("input must be finite, not infinite or not a number")
         values = program.encode(values)
+    if isinstance(program, NetworkProgram):
+        return network_inputs(program, values)
     values = np.atleast_2d(values)
     try:
         program.pack(values)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return values.astype(np.int64)
+
+
+def network_inputs(program: NetworkProgram, values: NDArray) -> NDArray[np.int64]:
+    """Return codes as inputs of a network, shape (n, …); one input may come without the n."""
+    shape = program.input_shape
+    if values.shape == shape:
+        values = values[None]
+    if values.shape[1:] != shape:
+        raise click.UsageError(
+            f"input must have shape (n, {', '.join(map(str, shape))}), not {values.shape}"
+        )
+    try:
+        return program.shape.act.check(values, "input")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def read_labels(path: Path, images: int) -> NDArray[np.int64]:
@@ -146,7 +186,8 @@ def command(
     from mulfree_firmware.build import FirmwareError
     from mulfree_sim.runner import SimulationError
 
-    compiled = read_program(program)
+    network = read_network(program)
+    compiled = read_program(program) if network is None else network
     inputs = read_inputs(compiled, source)
     classes = None if labels is None else read_labels(labels, len(inputs))
     try:

@@ -22,6 +22,7 @@ clock, lowest first; a slice that the target map does not have is not written.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,27 @@ class EngineShape:
             raise SpecError(
                 f"outputs must be a multiple of scalers ({self.scalers}), not {self.outputs}"
             )
+
+    @classmethod
+    def of(cls, spec: Any) -> "EngineShape":
+        """Return the shape of a network engine's Spec."""
+        core = spec.core
+        return cls(
+            outputs=core.outputs,
+            slice_channels=core.lanes // TAPS,
+            scalers=spec.scalers,
+            chunk=spec.chunk,
+            fill_lanes=getattr(core, "fill_lanes", 1),
+            act=core.act_format,
+            weight=core.weight_format,
+            acc_bits=spec.acc_bits,
+            left_shift=spec.left_shift,
+            rounding=spec.rounding,
+            channels=spec.channels,
+            map_words=spec.map_words,
+            keep_words=spec.keep_words,
+            program_words=spec.program_words,
+        )
 
     @property
     def lanes(self) -> int:

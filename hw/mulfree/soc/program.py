@@ -53,6 +53,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mulfree.engine.program import Coding, ProgramError
 from mulfree.formats import Int, PowerOfTwo
 from mulfree.soc.registers import register_map
 
@@ -61,18 +62,6 @@ FORMAT = 1
 HEADER_WORDS = 16
 LAYER_WORDS = 8
 DENSE = 1
-
-
-class ProgramError(ValueError):
-    """A program is damaged, or of a form that is not supported; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Coding:
-    """What activations stand for: ``real = scale · (code - zero_point)``."""
-
-    zero_point: int
-    scale: float
 
 
 @dataclass(frozen=True)

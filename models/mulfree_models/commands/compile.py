@@ -17,14 +17,23 @@ SHIPPED = ("digits",)
 
 
 def compile_to_file(
-    network: str, output: Path, board: str, inputs: Path | None, labels: Path | None,
+    network: str, output: Path, board: str, engine: str, inputs: Path | None, labels: Path | None,
     as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
-    """Compile a shipped network and write the program, and what to try it with."""
+    """Compile a model file or a shipped network; write the program, and what to try it with."""
     from mulfree_models import digits, program
+    from mulfree_models.commands.models import is_model
 
+    if is_model(Path(network)):
+        if inputs or labels:
+            raise click.UsageError("--inputs and --labels must come with a shipped network")
+        compile_model_to_file(Path(network), output, engine, as_json)
+        return
     if network not in SHIPPED:
-        raise click.UsageError(f"network must be one of {', '.join(SHIPPED)}, not {network!r}")
+        raise click.UsageError(
+            f"network must be one of {', '.join(SHIPPED)} or a .tflite or .onnx file, "
+            f"not {network!r}"
+        )
     spec = system(board, values)
     try:
         compiled = program.compile_network(program.digits_network(spec), spec)
@@ -62,6 +71,39 @@ def compile_to_file(
         )
 
 
+def compile_model_to_file(path: Path, output: Path, engine: str, as_json: bool) -> None:
+    """Compile a model file for a network engine."""
+    from mulfree_models.commands.models import compile_model, read_engine
+
+    shape, _ = read_engine(engine)
+    found = compile_model(path, shape)
+    content = found.program.to_bytes()
+    try:
+        write_bytes(output, content)
+    except OSError as error:
+        raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
+    needs = found.program.needs
+    facts = {
+        "file": str(output),
+        "bytes": len(content),
+        "layers": len(found.program.layers),
+        "input": list(found.program.input_shape),
+        "output": list(found.program.output_shape),
+        "needs": needs,
+        "weight_errors": {r.name: r.error for r in found.recoded},
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(
+        f"{output}: {facts['layers']} layers, {facts['bytes']} bytes; needs {needs['outputs']} "
+        f"outputs × {shape.lanes} lanes, {needs['map_words']} words in each bank of map memory, "
+        f"{needs['keep_words']} of residual memory"
+    )
+    for r in found.recoded:
+        click.echo(f"  {r.name}: powers of two differ by {100 * r.error:.1f} % (RMS)")
+
+
 command = click.Command(
     "compile",
     callback=compile_to_file,
@@ -80,6 +122,12 @@ command = click.Command(
             help=f"whose engine it is laid out for ({board_names()})",
         ),
         click.Option(
+            ["--engine"],
+            default="",
+            help="for a model file, the network engine: name=value pairs with commas between them "
+            "(kind=lutna,outputs=16,lanes=36,scalers=4,map_words=2048, …), or a Spec as JSON file",
+        ),
+        click.Option(
             ["--inputs"],
             type=click.Path(path_type=Path, dir_okay=False),
             help="write the network's held-out inputs too, .npy",
@@ -93,6 +141,7 @@ command = click.Command(
         *system_options(),
     ],
     help="Compile a network for the engine of a board, or for another one.\n\n"
-    "NETWORK is digits, the shipped one.\n\n"
-    "Example: mulfree compile digits --board icebreaker -o digits.mfp",
+    "NETWORK is digits, the shipped one, or a quantised model: a .tflite or .onnx file.\n\n"
+    "Example: mulfree compile digits --board icebreaker -o digits.mfp\n\n"
+    "Example: mulfree compile net.tflite --engine outputs=16,lanes=36 -o net.mfp",
 )

@@ -1,0 +1,81 @@
+"""What commands about models share: reading models and programs, a user's mistake in a sentence."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mulfree.engine.layers import EngineShape
+from mulfree.engine.program import MAGIC, Program, ProgramError
+from mulfree.formats import PowerOfTwo
+from mulfree.spec import Spec, SpecError
+from mulfree_models.engines import engine
+from mulfree_models.graph import Graph, ModelError
+from mulfree_models.importers import SUFFIXES, load
+from mulfree_models.lowering import lower
+from mulfree_models.recode import Recoded, power_of_two
+
+ENGINE_HELP = (
+    "the network engine: name=value pairs with commas between them "
+    "(kind=lutna,outputs=16,lanes=36,scalers=4,map_words=2048, …), or a Spec as JSON file"
+)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model, the graph that the engine computes (recoded weights), and its program."""
+
+    graph: Graph
+    computed: Graph
+    program: Program
+    recoded: list[Recoded]
+
+
+def is_model(path: Path) -> bool:
+    """Tell whether a file is a model, by its name."""
+    return path.suffix in SUFFIXES
+
+
+def read_engine(text: str) -> tuple[EngineShape, Spec | None]:
+    """Return an engine; a user's mistake is a sentence."""
+    try:
+        return engine(text)
+    except (SpecError, TypeError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def read_model(path: Path) -> Graph:
+    """Read a model file; a user's mistake is a sentence."""
+    try:
+        return load(path)
+    except (ModelError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def compile_model(path: Path, shape: EngineShape) -> Compiled:
+    """Compile a model file for an engine; a user's mistake is a sentence."""
+    graph = read_model(path)
+    computed, recoded = graph, []
+    try:
+        if isinstance(shape.weight, PowerOfTwo):
+            computed, recoded = power_of_two(graph, shape.weight)
+        return Compiled(graph, computed, lower(computed, shape), recoded)
+    except (ModelError, ProgramError, SpecError) as error:
+        raise click.UsageError(f"{path.name}: {error}") from None
+
+
+def read_network(path: Path) -> Program:
+    """Read a network's program; a user's mistake is a sentence."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {error.strerror}") from None
+    if content[:4] == b"MFP1":
+        raise click.UsageError(
+            f"{path} must begin with {MAGIC.decode()}, a network, not MFP1, dense layers for the "
+            "system's engine"
+        )
+    try:
+        return Program.from_bytes(content)
+    except ProgramError as error:
+        raise click.UsageError(f"{path}: {error}") from None

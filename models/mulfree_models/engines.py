@@ -1,0 +1,95 @@
+"""Network engines as users name them: ``kind=lutna,outputs=16,lanes=36,scalers=8``."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from mulfree.catalog import KINDS, UNITS, spec_class
+from mulfree.engine.layers import TAPS, EngineShape
+from mulfree.spec import Spec, SpecError
+from mulfree.units.core import CoreSpec
+
+#: What an engine is where nothing else is said; the largest network of MLPerf Tiny fits.
+DEFAULTS: dict[str, Any] = {
+    "kind": "lutna",
+    "outputs": 16,
+    "lanes": 36,
+    "scalers": 4,
+    "rounding": "double",
+    "program_words": 1 << 17,
+}
+
+
+def engine(text: str = "") -> tuple[EngineShape, Spec | None]:
+    """Return the engine that a text describes, and its Spec where the hardware has one.
+
+    Parameters
+    ----------
+    text
+        ``name=value`` pairs, separated by commas, or the name of a JSON file: a Spec or a manifest.
+
+    Raises
+    ------
+    SpecError
+        A name is unknown or a value breaks a rule.
+    """
+    values = dict(DEFAULTS)
+    if text.endswith(".json"):
+        spec = _from_file(Path(text))
+        return EngineShape.of(spec), spec
+    for pair in filter(None, text.split(",")):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SpecError(f"engine must be pairs name=value, not {pair!r}")
+        values[name.strip().replace("-", "_")] = _value(value.strip())
+    kind = values.pop("kind")
+    if kind not in KINDS:
+        raise SpecError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    core_class = spec_class(kind)
+    own = {f.name for f in dataclasses.fields(core_class)}
+    core = core_class(**{n: values.pop(n) for n in list(values) if n in own})
+    assert isinstance(core, CoreSpec)
+    if core.lanes % TAPS:
+        raise SpecError(f"lanes must be a multiple of {TAPS}, not {core.lanes}")
+    if "network" in UNITS:
+        return _of_network(core, values)
+    shape = {
+        "slice_channels": core.lanes // TAPS, "act": core.act_format,
+        "weight": core.weight_format, "outputs": core.outputs,
+    }  # fmt: skip
+    _check_names(values, {f.name for f in dataclasses.fields(EngineShape)} - set(shape))
+    return EngineShape(**shape, **values), None
+
+
+def _of_network(core: CoreSpec, values: dict[str, Any]) -> tuple[EngineShape, Spec]:
+    kind = spec_class("network")
+    fields = {f.name for f in dataclasses.fields(kind)}
+    _check_names(values, fields)
+    spec = kind(core=core, **values)  # type: ignore[call-arg]
+    return EngineShape.of(spec), spec
+
+
+def _check_names(values: dict[str, Any], known: set[str]) -> None:
+    for name in values:
+        if name not in known:
+            raise SpecError(f"{name} is not a parameter of a network engine")
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False}
+    try:
+        return words[text] if text in words else int(text)
+    except ValueError:
+        return text
+
+
+def _from_file(path: Path) -> Spec:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SpecError(f"engine must be a readable JSON file, not {path} ({error})") from None
+    spec = Spec.from_dict(values.get("spec", values))
+    if spec.unit != "network":
+        raise SpecError(f"engine must be the Spec of a network unit, not of {spec.unit}")
+    return spec
