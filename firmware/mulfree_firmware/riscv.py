@@ -121,6 +121,8 @@ def run(
                 heard(lines[-1])
                 if lines[-1].startswith("failed: "):
                     raise FirmwareError(f"firmware {lines[-1]}")
+        except (serial.SerialException, OSError) as error:
+            raise FirmwareError(f"the simulated system ended early: {error}") from None
         finally:
             line.close()
     return lines
