@@ -39,7 +39,10 @@ lint: .venv/dev  ## check style and types
 figures: .venv/base  ## measure the README's figures that have no result yet (an hour or more)
 	@$(BIN)/python -m mulfree_lab.figures
 
+estimator: .venv/base  ## complete the sweep, fit the estimator, write its errors (an hour or more)
+	@$(BIN)/python -m mulfree_lab.estimator
+
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-all lint figures clean
+.PHONY: help demo test test-all lint figures estimator clean
