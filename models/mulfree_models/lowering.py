@@ -284,6 +284,7 @@ class _Lowering:
         else:
             weights, stride, dilation, groups = op.weights, op.stride, op.dilation, op.groups
             origin = -(op.padding[0] + top), -(op.padding[1] + left)
+        weights, bias, shift = self.narrowed(weights, op.bias, op.shift)
         sums = weights.reshape(len(weights), -1).sum(axis=1)
         return ConvDraft(
             name=op.output,
@@ -295,15 +296,24 @@ class _Lowering:
             origin=origin,
             groups=groups,
             weights=weights,
-            bias=op.bias - tensor.zero_point * sums,
+            bias=bias - tensor.zero_point * sums,
             multiplier=op.multiplier,
-            shift=op.shift,
+            shift=shift,
             zero_point=target.zero_point,
             low=op.low,
             high=op.high,
             fill=tensor.zero_point,
             macs=int(height * width * weights.size),
         )
+
+    def narrowed(self, weights: Array, bias: Array, shift: Array) -> tuple[Array, Array, Array]:
+        """Return weights that were shifted up for a finer bias as the engine can code them."""
+        coding = self.shape.weight
+        while isinstance(coding, Int) and not (weights & 1).any() and weights.any():
+            if weights.min() >= coding.low and weights.max() <= coding.high:
+                break
+            weights, bias, shift = weights >> 1, np.rint(bias / 2).astype(np.int64), shift + 1
+        return weights, bias, shift
 
     def same(
         self, op_output: str, source: str, kernel: tuple[int, int], weight: int, bias: int,

@@ -75,7 +75,7 @@ def compile_model_to_file(path: Path, output: Path, engine: str, as_json: bool) 
     """Compile a model file for a network engine."""
     from mulfree_models.commands.models import compile_model, read_engine
 
-    shape, _ = read_engine(engine)
+    shape, _ = read_engine(engine, path)
     found = compile_model(path, shape)
     content = found.program.to_bytes()
     try:

@@ -96,7 +96,7 @@ def command(network: Path, engine: str, as_json: bool) -> None:
       mulfree inspect net.mfp
       mulfree inspect net.tflite --engine kind=pot,weight_bits=4,outputs=16,lanes=36
     """
-    shape, spec = read_engine(engine)
+    shape, spec = read_engine(engine, network)
     if is_model(network):
         program = compile_model(network, shape).program
     else:

@@ -1,6 +1,6 @@
 """What commands about models share: reading models and programs, a user's mistake in a sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -36,8 +36,13 @@ def is_model(path: Path) -> bool:
     return path.suffix in SUFFIXES
 
 
-def read_engine(text: str) -> tuple[EngineShape, Spec | None]:
-    """Return an engine; a user's mistake is a sentence."""
+def read_engine(text: str, model: Path | None = None) -> tuple[EngineShape, Spec | None]:
+    """Return an engine, one that suits a model; a user's mistake is a sentence.
+
+    ONNX rounds once, TFLite twice; an engine whose rounding is given has that.
+    """
+    if model is not None and model.suffix == ".onnx" and not text.endswith(".json"):
+        text = ",".join(filter(None, ("rounding=single", text)))
     try:
         return engine(text)
     except (SpecError, TypeError) as error:
@@ -55,6 +60,8 @@ def read_model(path: Path) -> Graph:
 def compile_model(path: Path, shape: EngineShape) -> Compiled:
     """Compile a model file for an engine; a user's mistake is a sentence."""
     graph = read_model(path)
+    if path.suffix == ".onnx":
+        graph = replace(graph, rounding=shape.rounding)
     computed, recoded = graph, []
     try:
         if isinstance(shape.weight, PowerOfTwo):
