@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, unsigned
+from amaranth.lib import wiring
 
 from mulfree.arith.complement import Complement, add_complement_chain, add_complement_tree
+from mulfree.arith.compress import BitHeap
 from mulfree.arith.shifters import STRUCTURES, Shifter
 from mulfree.arith.trees import Term, add_tree, delay, levels, spread
 from mulfree.formats import PowerOfTwo
 from mulfree.spec import Spec, SpecError, choice, integer
+from mulfree.units import pot_select
 from mulfree.units.core import Core, CoreSpec, WeightRegisters
 
 #: Adders in a row between registers of a chain, where `pipeline` is derived.
@@ -34,18 +37,23 @@ class PoTSpec(CoreSpec):
     weight_bits: int = integer(4, 2, 6, "width of a term's code: a sign above an exponent field")
     terms: int = integer(1, 1, 2, "powers of two that a weight is the sum of")
     structure: str = choice("lut4", STRUCTURES, "look-up tables that the shifters are cut for")
-    reduce: str = choice("tree", ("tree", "chain"), "how lanes are summed")
+    reduce: str = choice(
+        "tree",
+        ("tree", "chain", "carry-save"),
+        "how lanes are summed; carry-save, for standard cells, selects rows and adds all at once",
+    )
     pipeline: int = integer(-1, 0, 16, "register ranks among the adders", unset=-1)
 
     def check(self) -> None:
         """Check the core's rules, and derive the register ranks."""
         super().check()
-        if self.reduce == "chain" and not self.loadable:
-            raise SpecError("reduce must be tree when weights is constant, not chain")
+        if self.reduce != "tree" and not self.loadable:
+            raise SpecError(f"reduce must be tree when weights is constant, not {self.reduce}")
         depth = self.term_count if self.reduce == "chain" else max(1, levels(self.term_count))
         if self.pipeline == -1:
             derived = -(-depth // CHAIN_REACH) if self.reduce == "chain" else depth
-            object.__setattr__(self, "pipeline", min(derived, 16))
+            derived = 1 if self.reduce == "carry-save" else min(derived, 16)
+            object.__setattr__(self, "pipeline", derived)
         if self.pipeline > depth:
             raise SpecError(
                 f"pipeline must be at most the {self.reduce}'s {depth}, not {self.pipeline}"
@@ -74,12 +82,17 @@ class PoTSpec(CoreSpec):
 
     @property
     def latency(self) -> int:
-        """Register of the activations, register of the products, ranks of the adders."""
-        return 2 + self.pipeline
+        """Register of the activations, register of the products, ranks of the adders.
+
+        The carry-save form has those of the adders alone.
+        """
+        return self.pipeline + (0 if self.reduce == "carry-save" else 2)
 
     @property
     def hold(self) -> int:
         """Enabled edges after the last activations on which the tile is still read."""
+        if self.reduce == "carry-save":
+            return 0
         if self.reduce == "chain":
             return 1 + max(1, self.pipeline)
         return 2 if self.shifter.late else 1
@@ -117,7 +130,10 @@ class PoT(Core):
         m = Module()
         spec = self._spec
         act = [delay(m, self.act[lane], 1, self.en, f"act_{lane}_q") for lane in range(spec.lanes)]
-        sums = self._constant_sums(m, act) if spec.matrix else self._loadable_sums(m, act)
+        if spec.reduce == "carry-save":
+            sums = self._carry_save_sums(m)
+        else:
+            sums = self._constant_sums(m, act) if spec.matrix else self._loadable_sums(m, act)
         for o in range(spec.outputs):
             m.d.comb += self.result[o].eq(sums[o])
         return m
@@ -138,6 +154,33 @@ class PoT(Core):
             total = add_tree(m, terms, registers=registers, enable=self.en, name=f"sum_{o}")
             behind = spec.pipeline - inner
             sums.append(delay(m, total.value, behind, self.en, f"sum_{o}_late"))
+        return sums
+
+    def _carry_save_sums(self, m: Module) -> list[Value]:
+        spec = self._spec
+        m.submodules.weights = store = WeightRegisters(
+            spec.weight_shape, spec.outputs * spec.lanes, spec.double_buffer
+        )
+        wiring.connect(m, wiring.flipped(self.weight), store.weight)
+        m.d.comb += [store.retire.eq(self.retire), self.loaded.eq(store.loaded)]
+        sums = []
+        for o in range(spec.outputs):
+            terms = []
+            for lane in range(spec.lanes):
+                word = store.tile[lane * spec.outputs + o]
+                for t in range(spec.terms):
+                    code = word.word_select(t, spec.weight_bits)
+                    name = f"row_{o}_{lane}_{t}"
+                    terms += pot_select.rows(
+                        m, self.act[lane], code, spec.weight_bits, spec.act_signed, name
+                    )
+            heap = BitHeap(spec.dot_bits, terms)
+            plan = heap.plan("dadda")
+            ranks = min(spec.pipeline, len(plan) + 1)
+            registers = spread(len(plan) + 1, ranks)
+            total = heap.sum(m, plan, registers=registers, enable=self.en, name=f"sum_{o}")
+            behind = spec.pipeline - ranks
+            sums.append(delay(m, total.as_signed(), behind, self.en, f"sum_{o}_late"))
         return sums
 
     def _loadable_sums(self, m: Module, act: list[Value]) -> list[Value]:
