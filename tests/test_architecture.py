@@ -14,7 +14,9 @@ MAY_IMPORT = {
     "sim/mulfree_sim": {"mulfree", "mulfree_sim"},
     "models/mulfree_models": {"mulfree", "mulfree_sim", "mulfree_models"},
     "lab/mulfree_lab": {"mulfree", "mulfree_sim", "mulfree_models", "mulfree_lab"},
-    "boards/mulfree_boards": {"mulfree", "mulfree_sim", "mulfree_models", "mulfree_boards"},
+    "boards/mulfree_boards": {
+        "mulfree", "mulfree_sim", "mulfree_models", "mulfree_lab", "mulfree_boards",
+    },
     "firmware/mulfree_firmware": {
         "mulfree", "mulfree_sim", "mulfree_models", "mulfree_firmware",
     },

@@ -24,11 +24,12 @@ class Pll:
         given = {f"p_{name}": value for name, value in self.parameters.items()}
         match technology:
             case "ecp5":
+                fed_back = Signal()
                 return Instance(
                     "EHXPLLL", **given,
-                    i_CLKI=source, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0,
+                    i_CLKI=source, i_CLKFB=fed_back, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0,
                     i_PHASEDIR=0, i_PHASESTEP=0, i_PHASELOADREG=0, i_PLLWAKESYNC=0, i_ENCLKOP=0,
-                    o_CLKOP=clock, o_LOCK=locked,
+                    o_CLKOP=fed_back, o_CLKOS=clock, o_LOCK=locked,
                 )  # fmt: skip
             case "ice40":
                 return Instance(
@@ -67,30 +68,31 @@ def nearest(technology: str, source_hz: int, wanted_hz: int) -> Pll:
 
 
 def _ecp5(source: int, wanted: int) -> Iterator[Pll]:
-    """Phase detector 10…400 MHz, oscillator 400…800 MHz; the output is fed back."""
+    """Phase detector 10…400 MHz, oscillator 400…800 MHz.
+
+    The first output is fed back, at the phase detector's frequency; the second is ours.
+    """
     for divide in range(1, 129):
         detector = source / divide
         if not 10e6 <= detector <= 400e6:
             continue
-        feedback = round(wanted / detector)
-        if not 1 <= feedback <= 80:
-            continue
-        hz = detector * feedback
-        for post in range(1, 129):
-            if 400e6 <= hz * post <= 800e6:
+        for multiply in range(1, 81):
+            oscillator = detector * multiply
+            post = round(oscillator / wanted)
+            if 400e6 <= oscillator <= 800e6 and 1 <= post <= 128:
                 yield Pll(
-                    hz,
+                    oscillator / post,
                     {
-                        "CLKI_DIV": divide, "CLKFB_DIV": feedback, "CLKOP_DIV": post,
-                        "CLKOP_CPHASE": post - 1, "CLKOP_FPHASE": 0, "CLKOP_ENABLE": "ENABLED",
-                        "FEEDBK_PATH": "CLKOP", "PLLRST_ENA": "DISABLED",
-                        "INTFB_WAKE": "DISABLED", "STDBY_ENABLE": "DISABLED",
-                        "DPHASE_SOURCE": "DISABLED", "OUTDIVIDER_MUXA": "DIVA",
-                        "OUTDIVIDER_MUXB": "DIVB", "OUTDIVIDER_MUXC": "DIVC",
-                        "OUTDIVIDER_MUXD": "DIVD",
+                        "CLKI_DIV": divide, "CLKFB_DIV": 1, "CLKOP_DIV": multiply,
+                        "CLKOP_CPHASE": multiply - 1, "CLKOP_FPHASE": 0,
+                        "CLKOP_ENABLE": "ENABLED", "CLKOS_DIV": post, "CLKOS_CPHASE": post - 1,
+                        "CLKOS_FPHASE": 0, "CLKOS_ENABLE": "ENABLED", "FEEDBK_PATH": "CLKOP",
+                        "PLLRST_ENA": "DISABLED", "INTFB_WAKE": "DISABLED",
+                        "STDBY_ENABLE": "DISABLED", "DPHASE_SOURCE": "DISABLED",
+                        "OUTDIVIDER_MUXA": "DIVA", "OUTDIVIDER_MUXB": "DIVB",
+                        "OUTDIVIDER_MUXC": "DIVC", "OUTDIVIDER_MUXD": "DIVD",
                     },
                 )  # fmt: skip
-                break
 
 
 def _ice40(source: int, wanted: int) -> Iterator[Pll]:

@@ -11,7 +11,7 @@ TANG_NANO_9K = Board(
     platform="amaranth_boards.tang_nano_9k:TangNano9kPlatform",
     oscillator_hz=27_000_000,
     clock_hz=27_000_000,
-    core=LutNASpec(outputs=4, lanes=8),
+    core=LutNASpec(outputs=4, lanes=4),
     memories={"program_words": 4096, "data_words": 1024},
     loader="tangnano9k",
     # The buttons are on a bank of 1.8 V; power and the host reset the board.

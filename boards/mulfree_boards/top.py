@@ -16,7 +16,7 @@ START_SECONDS = 15e-6
 
 
 class Clocking(Elaboratable):
-    """The clock, through a PLL where one is given, and a reset that ends well after it is there.
+    """Drives the domain `sync`: through a PLL where one is given, with a reset that ends later.
 
     The reset begins with the button or the loss of the PLL's lock, whatever the clock does, and
     ends with a clock edge.
@@ -47,7 +47,6 @@ class Clocking(Elaboratable):
             m.d.comb += pressed.eq(reset_pin.i)
 
         m.domains.start = ClockDomain("start", local=True)
-        m.domains.sync = ClockDomain("sync")
         hz = board.oscillator_hz if self._pll is None else self._pll.hz
         left = Signal(range(ceil(hz * START_SECONDS) + 1))
         ready = Signal()
@@ -73,6 +72,7 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         """Connect clock, system and pins."""
         m = Module()
+        m.domains.sync = ClockDomain()
         m.submodules.clocking = Clocking(self._board, self._pll)
         m.submodules.soc = soc = self._spec.component()
         uart = platform.request("uart", 0, dir="-")

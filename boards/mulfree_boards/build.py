@@ -1,0 +1,267 @@
+"""Builds: estimate, refuse or synthesise, place, route, pack, check; kept by content.
+
+What a build depends on is hashed: the system, the board, the clock, every generator's source and
+the tools' versions. A build that was made before is copied from the user's cache folder.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mulfree
+from mulfree import tools
+from mulfree.files import write_bytes, write_text
+from mulfree.soc.top import SocSpec
+from mulfree.spec import SpecError
+from mulfree_boards import flow, presence
+from mulfree_boards.board import Board
+from mulfree_boards.estimate import Estimate, estimate
+from mulfree_boards.flow import FLOWS, BuildError
+from mulfree_boards.pll import Pll, nearest
+from mulfree_boards.top import BoardTop
+
+#: Files that a build leaves besides the bitstream and its facts.
+KEPT = ("synthesis.log", "route.log", "netlist.v", "routed.json")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be built: a system on a board at a clock."""
+
+    board: Board
+    spec: SocSpec
+    clock_hz: float
+    pll: Pll | None
+
+    @property
+    def name(self) -> str:
+        """Stem of the files' names."""
+        return f"mulfree_{self.board.name}"
+
+    @property
+    def bitstream(self) -> str:
+        """Name of the bitstream's file."""
+        return f"{self.name}.{FLOWS[self.board.device.technology].bitstream}"
+
+    @property
+    def estimate(self) -> Estimate:
+        """What the system is expected to take."""
+        return estimate(self.spec, self.board.device.technology)
+
+
+def clock(board: Board, mhz: float | None) -> tuple[float, Pll | None]:
+    """Return the system's clock in Hz, and the PLL that makes it where one is needed.
+
+    Raises
+    ------
+    SpecError
+        No PLL makes it.
+    """
+    hz = board.clock_hz if mhz is None else round(mhz * 1e6)
+    if not 1_000_000 <= hz <= 500_000_000:
+        raise SpecError(f"freq must be between 1 and 500 MHz, not {hz / 1e6:g}")
+    if board.zynq or hz == board.oscillator_hz:
+        return hz, None
+    pll = nearest(board.device.technology, board.oscillator_hz, hz)
+    return pll.hz, pll
+
+
+def check_fits(plan: Plan) -> None:
+    """Refuse what cannot fit.
+
+    Raises
+    ------
+    BuildError
+        The estimate, less its error, is more than the chip has; the message says by how much.
+    """
+    expected, device = plan.estimate, plan.board.device
+    rows = (
+        ("LUTs", expected.luts, device.luts),
+        ("flip-flops", expected.ff, device.ff),
+        ("block RAMs", expected.ram, device.ram),
+    )
+    over = [
+        f"about {least:,} {what} for {there:,} ({least / there - 1:.0%} too many)"
+        for what, least, there in rows
+        if least * (1 - (0 if what == "block RAMs" else expected.error)) > there
+    ]
+    if over:
+        raise BuildError(
+            f"the system cannot fit the {device.name} of {plan.board.name}: it would take "
+            f"{' and '.join(over)}; ask for fewer --outputs, --lanes or --acc-slots, or smaller "
+            "memories"
+        )
+
+
+def steps(plan: Plan, platform: Any) -> list[flow.Step]:
+    """Return the tools' runs in order."""
+    way = FLOWS[plan.board.device.technology]
+    return [flow.synthesis(way), *way.steps(platform, plan.clock_hz / 1e6)]
+
+
+def design(plan: Plan) -> dict[str, str]:
+    """Return the files that the tools read."""
+    way = FLOWS[plan.board.device.technology]
+    platform = plan.board.load_platform()
+    # Our scripts run the tools; debugging Verilog would only need another Yosys.
+    made = platform.prepare(
+        BoardTop(plan.board, plan.spec, plan.pll), "top", emit_src=False, debug_verilog=False
+    )
+    pins = made.files[f"top.{way.constraints}"]
+    return {
+        "top.il": _text(made.files["top.il"]),
+        f"top.{way.constraints}": _text(pins),
+        "synthesis.ys": flow.script(way),
+    }
+
+
+def _text(content: str | bytes) -> str:
+    return content.decode() if isinstance(content, bytes) else content
+
+
+def key(plan: Plan, commands: list[flow.Step]) -> str:
+    """Return a hash of everything that a build depends on."""
+    made_from = hashlib.sha256()
+    parts = [plan.board.name, plan.spec.to_json(), repr(plan.clock_hz), repr(plan.pll)]
+    parts += [repr(step) for step in commands]
+    packages = {"amaranth", "amaranth-boards", *(step.package for step in commands)}
+    parts += [f"{package} {tools.version(package)}" for package in sorted(packages)]
+    for root in (Path(mulfree.__file__).parent, Path(__file__).parent):
+        for path in sorted((*root.rglob("*.py"), *root.rglob("*.rdl"))):
+            parts.append(path.read_text())
+    for part in parts:
+        made_from.update(part.encode() + b"\0")
+    return made_from.hexdigest()[:32]
+
+
+def cache_directory() -> Path:
+    """Return the folder that keeps builds."""
+    return tools.cache_directory() / "boards"
+
+
+def build(
+    plan: Plan,
+    begin: Callable[[str], None] = lambda _: None,
+    tick: Callable[[], None] = lambda: None,
+    fresh: bool = False,
+) -> Path:
+    """Build, or find the build; return its folder.
+
+    The folder has the bitstream, ``mulfree_BOARD.json`` with what it takes, the tools' logs and
+    the netlists. It appears when all of it is there.
+
+    Parameters
+    ----------
+    begin
+        Told what begins, before each tool.
+    tick
+        Called several times a second while a tool runs.
+    fresh
+        Do not look for a kept build.
+
+    Raises
+    ------
+    BuildError
+        A tool or package is missing, the system does not fit, or a tool fails.
+    """
+    check_fits(plan)
+    try:
+        platform = plan.board.load_platform()
+    except ModuleNotFoundError:
+        raise BuildError(
+            "amaranth-boards is not installed; run `pip install 'mulfree[boards]'`"
+        ) from None
+    commands = steps(plan, platform)
+    if tool := flow.missing(commands):
+        raise BuildError(f"{tool} is not installed; run `pip install 'mulfree[boards]'`")
+    folder = cache_directory() / key(plan, commands)
+    if folder.exists() and not fresh:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
+    try:
+        started = time.monotonic()
+        begin("generating")
+        for name, text in design(plan).items():
+            (work / name).write_text(text)
+        for step in commands:
+            begin(step.title)
+            flow.run(step, work, tick)
+        facts = _facts(plan, work) | {"seconds": round(time.monotonic() - started, 1)}
+        ready = work / "ready"
+        ready.mkdir()
+        way = FLOWS[plan.board.device.technology]
+        (work / f"top.{way.bitstream}").rename(ready / plan.bitstream)
+        for name in KEPT:
+            (work / name).rename(ready / name)
+        write_text(ready / f"{plan.name}.json", json.dumps(facts, indent=2) + "\n")
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            ready.rename(folder)
+        except OSError:  # another process finished the same build first
+            if not folder.exists():
+                raise
+        return folder
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _facts(plan: Plan, work: Path) -> dict[str, Any]:
+    """Return what was built, after looking whether the array is in it.
+
+    Raises
+    ------
+    BuildError
+        The optimiser has removed the array.
+    """
+    device = plan.board.device
+    routed = flow.report(plan.board, FLOWS[device.technology], work)
+    there = presence.cells_under(json.loads((work / "routed.json").read_text()))
+    if presence.total(there) < presence.least(plan.spec):
+        raise BuildError(
+            f"only {presence.total(there)} cells of the array are in the routed design: it was optimised "
+            "away, which is a mistake in mulfree"
+        )
+    asked = plan.clock_hz / 1e6
+    return {
+        "board": plan.board.name,
+        "device": device.name,
+        "bitstream": plan.bitstream,
+        "used": routed.used,
+        "available": {"lut": device.luts, "ff": device.ff, "ram": device.ram, "dsp": device.dsp},
+        "estimated": {"lut": plan.estimate.luts, "ff": plan.estimate.ff, "ram": plan.estimate.ram},
+        "array_cells": dict(sorted(there.items())),
+        "asked_mhz": round(asked, 6),
+        "fmax_mhz": routed.fmax_mhz,
+        "meets_timing": routed.fmax_mhz >= asked,
+        "versions": {
+            package: tools.version(package)
+            for package in sorted({s.package for s in steps(plan, plan.board.load_platform())})
+        },
+        "spec": plan.spec.to_dict(),
+    }
+
+
+def deliver(plan: Plan, built: Path, directory: Path) -> dict[str, Any]:
+    """Copy a build into the user's folder and return its facts; the bitstream comes last.
+
+    A design that misses its timing leaves its logs but no bitstream, not even an older one.
+    """
+    facts = json.loads((built / f"{plan.name}.json").read_text())
+    bitstream = directory / plan.bitstream
+    if not facts["meets_timing"]:
+        bitstream.unlink(missing_ok=True)
+    for name in (*KEPT, f"{plan.name}.json"):
+        write_bytes(directory / name, (built / name).read_bytes())
+    if facts["meets_timing"]:
+        write_bytes(bitstream, (built / plan.bitstream).read_bytes())
+    os.utime(built)
+    return facts

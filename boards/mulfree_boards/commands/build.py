@@ -1,0 +1,205 @@
+"""`mulfree build`: a bitstream, or for a Zynq a Vivado project, with what it takes."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mulfree.options import given_fields
+from mulfree.soc.options import system_options
+from mulfree.soc.presets import changed
+from mulfree.spec import SpecError
+from mulfree_boards import BOARDS, presence, zynq
+from mulfree_boards import build as builds
+from mulfree_boards.board import BAUD, Board
+from mulfree_boards.build import Plan
+from mulfree_boards.commands.flash import find
+from mulfree_boards.flow import BuildError
+from mulfree_lab.synthesis import SynthesisError
+
+TITLES = {"lut": "LUTs", "ff": "flip-flops", "ram": "block RAMs", "dsp": "DSP blocks"}
+
+
+def plan(board: Board, values: dict[str, Any], freq: float | None, baud: int) -> Plan:
+    """Return what is asked for.
+
+    Raises
+    ------
+    SpecError
+        A value breaks a rule.
+    """
+    hz, pll = builds.clock(board, freq)
+    given = {name: values[name] for name in given_fields() if name in values}
+    given = board.uart(round(hz), baud) | given
+    spec = changed(board.system, given)
+    if spec.bridge != board.bridge:
+        raise SpecError(f"bridge must be {board.bridge} on {board.name}, not {spec.bridge}")
+    return Plan(board, spec, hz, pll)
+
+
+def build(
+    board: str, freq: float | None, baud: int, directory: Path | None, dry_run: bool, fresh: bool,
+    as_json: bool, **values: Any,
+) -> int:  # fmt: skip
+    """Build; return 1 where the timing is missed."""
+    try:
+        asked = plan(find(board), values, freq, baud)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    directory = directory or Path("build") / board
+    try:
+        if asked.board.zynq:
+            return _zynq(asked, directory, dry_run, as_json)
+        if dry_run:
+            builds.check_fits(asked)
+            _show_plan(asked, as_json)
+            return 0
+        with _Shown() as shown:
+            built = builds.build(asked, shown.begin, shown.tick, fresh)
+        facts = builds.deliver(asked, built, directory)
+    except (BuildError, SynthesisError) as error:
+        raise click.ClickException(str(error)) from None
+    facts["bitstream"] = str(directory / asked.bitstream) if facts["meets_timing"] else None
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _table(asked, facts["used"], "used")
+        click.echo(f"clock: {facts['fmax_mhz']:g} MHz possible, {facts['asked_mhz']:g} MHz asked")
+        click.echo(f"array: {presence.total(facts['array_cells']):,} cells in the routed chip")
+    if not facts["meets_timing"]:
+        click.echo(
+            f"mulfree: timing is missed: ask for --freq {int(facts['fmax_mhz'])} or less; no "
+            f"bitstream was written, the logs are in {directory}",
+            err=True,
+        )
+        return 1
+    if not as_json:
+        click.echo(f"bitstream: {facts['bitstream']}")
+        click.echo(f"next: mulfree flash {board}")
+    return 0
+
+
+class _Shown:
+    """What is under way and for how long, on standard error; plain lines where nobody looks."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._live = console.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+            console=console, transient=True,
+        )  # fmt: skip
+        self._task: Any = None
+        self._title, self._since = "", time.monotonic()
+
+    def __enter__(self) -> "_Shown":
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        if self._live:
+            self._progress.stop()
+
+    def begin(self, title: str) -> None:
+        """Say what begins."""
+        self._end()
+        self._title, self._since = title, time.monotonic()
+        if self._live:
+            self._task = self._progress.add_task(title)
+        else:
+            print(f"{title} …", file=sys.stderr, flush=True)
+
+    def tick(self) -> None:
+        """Keep the display alive; Rich does so in a thread of its own."""
+
+    def _end(self) -> None:
+        if self._title and self._live:
+            self._progress.remove_task(self._task)
+            self._progress.print(f"{self._title}: {time.monotonic() - self._since:.0f} s")
+        self._title = ""
+
+
+def _show_plan(asked: Plan, as_json: bool) -> None:
+    expected = asked.estimate
+    used = {"lut": expected.luts, "ff": expected.ff, "ram": expected.ram, "dsp": 0}
+    if as_json:
+        facts = {
+            "board": asked.board.name, "clock_mhz": asked.clock_hz / 1e6, "estimated": used,
+            "pll": asked.pll.parameters if asked.pll else None, "spec": asked.spec.to_dict(),
+        }  # fmt: skip
+        click.echo(json.dumps(facts, indent=2))
+        return
+    _table(asked, used, "estimated")
+    made = "made by the PLL" if asked.pll else "the board's own"
+    click.echo(f"clock: {asked.clock_hz / 1e6:g} MHz, {made}")
+    click.echo("nothing was built: --dry-run")
+
+
+def _table(asked: Plan, used: dict[str, int], heading: str) -> None:
+    device = asked.board.device
+    there = {"lut": device.luts, "ff": device.ff, "ram": device.ram, "dsp": device.dsp}
+    table = Table(box=None, pad_edge=False)
+    for title in (f"{asked.board.name} ({device.name})", heading, "there", ""):
+        table.add_column(title, justify="left" if "(" in title else "right", no_wrap=True)
+    for what, title in TITLES.items():
+        table.add_row(
+            title, f"{used[what]:,}", f"{there[what]:,}", f"{used[what] / there[what]:.0%}"
+        )
+    Console(width=100, highlight=False).print(table)
+
+
+def _zynq(asked: Plan, directory: Path, dry_run: bool, as_json: bool) -> int:
+    """Write a Vivado project, with Yosys' own count of what the system takes."""
+    builds.check_fits(asked)
+    if dry_run:
+        _show_plan(asked, as_json)
+        return 0
+    with _Shown() as shown:
+        shown.begin("generating and counting with Yosys")
+        used = zynq.count(asked.spec, asked.board)
+        paths = zynq.write(asked.board, asked.spec, asked.clock_hz, directory)
+    if as_json:
+        facts = {
+            "board": asked.board.name, "device": asked.board.device.name, "counted": used,
+            "asked_mhz": asked.clock_hz / 1e6, "files": [str(path) for path in paths],
+            "spec": asked.spec.to_dict(),
+        }  # fmt: skip
+        click.echo(json.dumps(facts, indent=2))
+        return 0
+    _table(asked, used, "Yosys")
+    for path in paths:
+        click.echo(path)
+    click.echo(f"next: vivado -mode batch -source {directory / 'build.tcl'}")
+    return 0
+
+
+command = click.Command(
+    "build",
+    callback=build,
+    params=[
+        click.Argument(["board"]),
+        click.Option(["--freq"], type=float, help="clock in MHz  [default: the board's]"),
+        click.Option(
+            ["--baud"], type=int, default=BAUD, show_default=True, help="speed of the UART"
+        ),
+        click.Option(
+            ["-o", "--directory"],
+            type=click.Path(path_type=Path, file_okay=False),
+            help="folder to write into  [default: build/BOARD]",
+        ),
+        click.Option(["--dry-run"], is_flag=True, help="estimate, and say what would be built"),
+        click.Option(["--fresh"], is_flag=True, help="run the tools even for a build that is kept"),
+        click.Option(["--json", "as_json"], is_flag=True, help="print JSON for machines"),
+        *system_options(),
+    ],
+    help=f"Build a bitstream with the system for a board: {', '.join(BOARDS)}. For a Zynq, write "
+    "a Vivado project.\n\nExample: mulfree build ulx3s-85f --outputs 8 --lanes 16",
+)  # fmt: skip

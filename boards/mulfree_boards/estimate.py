@@ -1,0 +1,103 @@
+"""What a system will take, from a formula, at once: enough to refuse what cannot fit.
+
+LUT equivalents and flip-flops are linear in the outputs, the products (a product of 8 × 8 bits is
+one) and, where LUTs cannot be memories, in the bits of the accumulators' slots. The coefficients
+are fitted to syntheses of whole systems; `tests/boards/test_estimate.py` has those and checks the
+error. Block RAMs are counted as the memories ask for them.
+
+`estimate` is the only thing that the rest of this room uses; another estimator can take its place.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+from mulfree.soc.top import SocSpec
+from mulfree.units.lutna import LutNASpec
+
+#: Shapes of a block: width -> words.
+_ICE40_RAM = {2: 2048, 4: 1024, 8: 512, 16: 256}
+_RAM = {1: 16384, 2: 8192, 4: 4096, 9: 2048, 18: 1024, 36: 512}
+#: A channel's bias, multiplier and shift in the requantizer's tables.
+_PARAMETER_BITS = 70
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a system is expected to take, and the relative error of LUTs and flip-flops."""
+
+    luts: int
+    ff: int
+    ram: int
+    error: float
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Coefficients: of a system without an array, an output, a product, a bit of a slot."""
+
+    base: float
+    output: float
+    product: float
+    slot_bit: float = 0
+
+    def at(self, outputs: int, products: float, slot_bits: int) -> int:
+        return round(
+            self.base + self.output * outputs + self.product * products + self.slot_bit * slot_bits
+        )
+
+
+#: Family -> LUT equivalents, flip-flops.
+_LINES = {
+    "ecp5": (_Line(3865, 133, 55.5), _Line(1733, 92, 44.4)),
+    "gowin": (_Line(3950, 133, 55.5), _Line(1733, 92, 44.4)),
+    "xc7": (_Line(2900, 110, 40), _Line(1733, 92, 44.4)),
+    "xcup": (_Line(2900, 110, 40), _Line(1733, 92, 44.4)),
+    "ice40": (_Line(3800, 133, 20, 0.8), _Line(1733, 92, 20, 1)),
+}
+#: A product's LUTs by what it is made of, against digit tables.
+_KINDS = {"lutna": 1.0, "pot": 0.7, "baseline": 2.5}
+_ERROR = 0.25
+
+
+def estimate(spec: SocSpec, technology: str) -> Estimate:
+    """Estimate what a system takes on an FPGA family.
+
+    Parameters
+    ----------
+    technology
+        As `mulfree evaluate --target` calls it.
+    """
+    core = spec.core
+    bits = core.act_bits * core.weight_shape.width
+    products = core.outputs * core.lanes * bits / 64
+    slot_bits = core.outputs * spec.acc_slots * spec.acc_bits
+    luts, ff = _LINES[technology]
+    return Estimate(
+        luts=luts.at(core.outputs, products * _KINDS[core.unit], slot_bits),
+        ff=ff.at(core.outputs, products, slot_bits),
+        ram=_rams(spec, technology),
+        error=_ERROR,
+    )
+
+
+def _rams(spec: SocSpec, technology: str) -> int:
+    """Return the block RAMs that the memories take."""
+    shapes = _ICE40_RAM if technology == "ice40" else _RAM
+
+    def blocks(words: int, width: int) -> int:
+        return min(ceil(width / wide) * ceil(words / deep) for wide, deep in shapes.items())
+
+    # A memory that is read and written anywhere at a time is two blocks of 18 bits at the least.
+    total = sum(max(2, blocks(words, 32)) for words in (spec.program_words, spec.data_words))
+    total += blocks(spec.channels, _PARAMETER_BITS)
+    core = spec.core
+    in_blocks = isinstance(core, LutNASpec) and (
+        core.store == "block" or (core.store == "distributed" and technology == "ice40")
+    )
+    if isinstance(core, LutNASpec) and in_blocks:
+        address = core.digit_bits * core.table_lanes
+        tables = ceil(core.lanes / core.table_lanes) * core.act_digits
+        entry = core.weight_bits + core.digit_bits + (core.table_lanes - 1).bit_length()
+        words = (2 if core.double_buffer else 1) << address
+        total += tables * blocks(words, core.outputs * entry)
+    return total
