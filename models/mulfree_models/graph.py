@@ -5,7 +5,8 @@ in `reference`; the factors between scales are TFLite's multipliers and shifts,
 ``multiplier / 2^31 · 2^shift``.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 from mulfree.formats import Int
 
 Array = NDArray[np.int64]
+
+
+#: Codes of the largest tensor that is believed.
+MOST_CODES = 1 << 24
 
 
 class ModelError(ValueError):
@@ -188,6 +193,20 @@ class Graph:
             known.add(op.output)
         if self.output not in known:
             raise ModelError(f"output must be computed by an operator, not {self.output!r}")
+        for tensor in self.tensors.values():
+            _check_tensor(tensor)
+        for op in self.ops:
+            given = [self.tensors[name].shape for name in op.inputs]
+            expected, own = _shape(op, given), self.tensors[op.output].shape
+            if isinstance(op, Reshape | Mean | Dense) and not isinstance(expected, str):
+                fine = math.prod(expected) == math.prod(own)  # ones may be left out
+            else:
+                fine = expected == own
+            if not fine:
+                raise ModelError(
+                    f"{place_of(self, op)} must make shape {expected} of {given}, "
+                    f"not {self.tensors[op.output].shape}"
+                )
 
     def consumers(self, tensor: str) -> Iterator[Op]:
         """Yield the operators that read a tensor."""
@@ -206,3 +225,64 @@ def place_of(graph: Graph, op: Op) -> str:
     """Return where an operator is, in words."""
     place = next(i for i, other in enumerate(graph.ops) if other is op)
     return f"operator {place} ({type(op).__name__.lower()} {op.output!r})"
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    """Check that a tensor may be: what a damaged file states, may not."""
+    if not all(n >= 1 for n in tensor.shape) or math.prod(tensor.shape) > MOST_CODES:
+        raise ModelError(
+            f"tensor {tensor.name!r} must have between 1 and {MOST_CODES} codes, "
+            f"not shape {tensor.shape}"
+        )
+    if not (tensor.scale > 0 and math.isfinite(tensor.scale)):
+        raise ModelError(f"tensor {tensor.name!r} must have a scale above 0, not {tensor.scale}")
+    if not tensor.integer.low <= tensor.zero_point <= tensor.integer.high:
+        raise ModelError(
+            f"tensor {tensor.name!r} must have a zero point of {tensor.integer.bits} bits, "
+            f"not {tensor.zero_point}"
+        )
+
+
+def _shape(op: Op, given: list[tuple[int, ...]]) -> tuple[int, ...] | str:
+    """Return the shape that an operator makes, or what its inputs should be."""
+    first = given[0]
+    match op:
+        case Conv2D() | Pool() | Mean() | Pad() if len(first) != 3:
+            return "something of a map"
+        case Conv2D():
+            outputs, *kernel, inner = op.weights.shape
+            if inner * op.groups != first[2] or outputs % op.groups or len(op.bias) != outputs:
+                return f"something of {inner * op.groups} channels"
+            return *_size(first, kernel, op.stride, op.dilation, op.padding), outputs
+        case Pool():
+            return *_size(first, op.kernel, op.stride, (1, 1), op.padding), first[2]
+        case Dense():
+            if op.weights.ndim != 2 or op.weights.shape[1] != math.prod(first):
+                return f"something of {op.weights.shape[-1]} codes"
+            return (len(op.weights),)
+        case Add():
+            return first if given[1] == first else "one of equal shapes"
+        case Mean():
+            return (first[2],)
+        case Concat():
+            if len({shape[:-1] for shape in given}) != 1:
+                return "one of equal maps"
+            return *first[:-1], sum(shape[-1] for shape in given)
+        case Pad():
+            top, left, bottom, right = op.padding
+            return first[0] + top + bottom, first[1] + left + right, first[2]
+    return first
+
+
+def _size(
+    first: tuple[int, ...], kernel: Sequence[int], stride: tuple[int, int],
+    dilation: tuple[int, int], padding: tuple[int, int, int, int],
+) -> tuple[int, int]:  # fmt: skip
+    """Return height and width of what a kernel makes; 0 where it is none."""
+    found = []
+    for n, k, s, d, *pads in zip(first, kernel, stride, dilation, padding, padding[2:],
+                                 strict=False):  # fmt: skip
+        span = (k - 1) * d + 1
+        fine = k >= 1 and s >= 1 and d >= 1 and all(0 <= p < span for p in pads)
+        found.append((n + sum(pads) - span) // s + 1 if fine else 0)
+    return found[0], found[1]

@@ -5,8 +5,8 @@ constant, codes with a scale, or a sum (of a convolution, an addition, …) that
 quantised; batch normalisation, constant factors and terms, ReLU and Clip change what waits. The
 next quantiser makes it an operator in integers, rounded once. Ties go to even in the file and up
 here, so an output differs by one where a sum lies just between two codes: seldom, unless the scales
-are powers of two. A bias is real in the file and an integer here; weights of few bits are shifted up
-to 8 so that it is a fine one.
+are powers of two. A bias is real in the file and an integer here; weights of few bits are shifted
+up to 8 so that it is a fine one.
 
 Maps are height × width × channels here, and 8-bit unsigned codes count from -128.
 """
