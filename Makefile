@@ -36,13 +36,19 @@ lint: .venv/dev  ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 
+bitstreams: .venv/dev  ## build every board's default bitstream (half an hour or more)
+	@for board in ulx3s-85f ulx3s-25f icebreaker tang-nano-9k; do $(BIN)/mulfree build $$board || exit; done
+
 figures: .venv/base  ## measure the README's figures that have no result yet (an hour or more)
 	@$(BIN)/python -m mulfree_lab.figures
 
 estimator: .venv/base  ## complete the sweep, fit the estimator, write its errors (an hour or more)
 	@$(BIN)/python -m mulfree_lab.estimator
 
+cells: .venv/base  ## measure standard cells for the papers' table (needs Debian's cell library, iverilog)
+	@$(BIN)/mulfree papers --measure all
+
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-all lint figures estimator clean
+.PHONY: help demo test test-all lint figures estimator bitstreams clean

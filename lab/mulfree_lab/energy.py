@@ -6,9 +6,8 @@ may have caused it; input pins that have tables of their own (a flip-flop's cloc
 theirs. docs/energy.md has the method and its uncertainty.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,6 +45,11 @@ class Breakdown:
     def total(self) -> float:
         """All of it."""
         return self.switching + self.internal + self.clock + self.leakage
+
+    def __add__(self, other: "Breakdown") -> "Breakdown":
+        """Return the sum, cause by cause."""
+        theirs = asdict(other)
+        return Breakdown(**{name: value + theirs[name] for name, value in asdict(self).items()})
 
     def per(self, count: float) -> "Breakdown":
         """Return each cause over a count, of MACs for one."""
@@ -155,8 +159,3 @@ def unpack(word: int, width: int, count: int) -> list[int]:
     top = 1 << (width - 1)
     fields = [word >> (place * width) & ((1 << width) - 1) for place in range(count)]
     return [(field ^ top) - top for field in fields]
-
-
-def summary(found: Breakdown, macs: float) -> Mapping[str, Any]:
-    """Return the energy of one MAC in pJ, by cause."""
-    return found.per(macs).to_dict()

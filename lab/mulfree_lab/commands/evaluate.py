@@ -13,7 +13,6 @@ from rich.table import Table
 from mulfree.options import unit_group
 from mulfree.spec import Spec
 from mulfree_lab.evaluate import FORMS, PEERS, TARGETS, Result, evaluate, technologies
-from mulfree_lab.liberty import LibertyError
 from mulfree_lab.netlist import NetlistError
 from mulfree_lab.synthesis import Job, SynthesisError, Synthesizer, warm
 from mulfree_lab.technology import Technology
@@ -33,7 +32,7 @@ def run(
         names = _names(target or ("" if liberty else "ecp5"))
         found = _measure(spec, technologies(names, liberty), against, jobs, fresh)
     except (TypeError, ValueError) as error:
-        if isinstance(error, NetlistError | LibertyError):
+        if isinstance(error, NetlistError):
             raise click.ClickException(str(error)) from None
         raise click.UsageError(str(error)) from None
     except SynthesisError as error:
