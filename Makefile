@@ -51,4 +51,4 @@ cells: .venv/base  ## measure standard cells for the papers' table (needs Debian
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-all lint figures estimator bitstreams clean
+.PHONY: help demo test test-all lint figures cells estimator bitstreams clean
