@@ -17,8 +17,9 @@ from mulfree.formats import Int
 Array = NDArray[np.int64]
 
 
-#: Codes of the largest tensor that is believed.
+#: Codes of the largest tensor, and rows of the largest kernel, that are believed.
 MOST_CODES = 1 << 24
+MOST_TAPS = 128
 
 
 class ModelError(ValueError):
@@ -283,6 +284,7 @@ def _size(
     for n, k, s, d, *pads in zip(first, kernel, stride, dilation, padding, padding[2:],
                                  strict=False):  # fmt: skip
         span = (k - 1) * d + 1
-        fine = k >= 1 and s >= 1 and d >= 1 and all(0 <= p < span for p in pads)
+        fine = 1 <= k <= MOST_TAPS and 1 <= s <= MOST_TAPS and 1 <= d <= MOST_TAPS
+        fine = fine and all(0 <= p < span for p in pads)
         found.append((n + sum(pads) - span) // s + 1 if fine else 0)
     return found[0], found[1]
