@@ -227,8 +227,8 @@ def _facts(plan: Plan, work: Path) -> dict[str, Any]:
     there = presence.cells_under(json.loads((work / "routed.json").read_text()))
     if presence.total(there) < presence.least(plan.spec):
         raise BuildError(
-            f"only {presence.total(there)} cells of the array are in the routed design: it was optimised "
-            "away, which is a mistake in mulfree"
+            f"only {presence.total(there)} cells of the array are in the routed design: it was "
+            "optimised away, which is a mistake in mulfree"
         )
     asked = plan.clock_hz / 1e6
     return {

@@ -52,10 +52,10 @@ _LINES = {
     "gowin": (_Line(3950, 133, 55.5), _Line(1733, 92, 44.4)),
     "xc7": (_Line(2900, 110, 40), _Line(1733, 92, 44.4)),
     "xcup": (_Line(2900, 110, 40), _Line(1733, 92, 44.4)),
-    "ice40": (_Line(3800, 133, 20, 0.8), _Line(1733, 92, 20, 1)),
+    "ice40": (_Line(3600, 133, 20, 0.85), _Line(1733, 92, 20, 1)),
 }
-#: A product's LUTs by what it is made of, against digit tables.
-_KINDS = {"lutna": 1.0, "pot": 0.7, "baseline": 2.5}
+#: A product's LUTs and flip-flops by what it is made of, against digit tables.
+_KINDS = {"lutna": (1.0, 1.0), "pot": (1.87, 1.57), "baseline": (2.5, 1.0)}
 _ERROR = 0.25
 
 
@@ -72,9 +72,10 @@ def estimate(spec: SocSpec, technology: str) -> Estimate:
     products = core.outputs * core.lanes * bits / 64
     slot_bits = core.outputs * spec.acc_slots * spec.acc_bits
     luts, ff = _LINES[technology]
+    in_luts, in_ff = _KINDS[core.unit]
     return Estimate(
-        luts=luts.at(core.outputs, products * _KINDS[core.unit], slot_bits),
-        ff=ff.at(core.outputs, products, slot_bits),
+        luts=luts.at(core.outputs, products * in_luts, slot_bits),
+        ff=ff.at(core.outputs, products * in_ff, slot_bits),
         ram=_rams(spec, technology),
         error=_ERROR,
     )

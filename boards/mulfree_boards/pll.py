@@ -27,9 +27,9 @@ class Pll:
                 fed_back = Signal()
                 return Instance(
                     "EHXPLLL", **given,
-                    i_CLKI=source, i_CLKFB=fed_back, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0,
-                    i_PHASEDIR=0, i_PHASESTEP=0, i_PHASELOADREG=0, i_PLLWAKESYNC=0, i_ENCLKOP=0,
-                    o_CLKOP=fed_back, o_CLKOS=clock, o_LOCK=locked,
+                    i_CLKI=source, i_CLKFB=fed_back, i_RST=0, i_STDBY=0, i_PHASESEL0=0,
+                    i_PHASESEL1=0, i_PHASEDIR=0, i_PHASESTEP=0, i_PHASELOADREG=0, i_PLLWAKESYNC=0,
+                    i_ENCLKOP=0, o_CLKOP=fed_back, o_CLKOS=clock, o_LOCK=locked,
                 )  # fmt: skip
             case "ice40":
                 return Instance(

@@ -6,6 +6,7 @@ and attributes that Vivado recognises as interfaces, and a Tcl script that does 
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mulfree import emit
 from mulfree.files import write_text
@@ -58,10 +59,11 @@ _BUSES = {
 }
 
 
-def shell(spec: SocSpec) -> str:
+def shell(ports_inside: list[dict[str, Any]]) -> str:
     """Return a Verilog module around the system, with what Vivado reads interfaces from.
 
-    Its clock is `aclk`, its reset `aresetn` is active low, as all of AXI's are.
+    Its ports are the system's, as `emit.ports` describes them. Its clock is `aclk`; its reset
+    `aresetn` is active low, as all of AXI's are.
     """
     buses = ":".join(_BUSES)
     ports = [
@@ -72,7 +74,7 @@ def shell(spec: SocSpec) -> str:
         'X_INTERFACE_PARAMETER = "POLARITY ACTIVE_LOW" *)\n  input wire aresetn',
     ]
     inside = [".clk(aclk)", ".rst(reset)"]
-    for port in emit.ports(spec.component()):
+    for port in ports_inside:
         name = port["name"]
         width = f"[{port['width'] - 1}:0] " if port["width"] > 1 else ""
         ports.append(f"{_interface(name)}\n  {port['direction']} wire {width}{name}")
@@ -170,11 +172,12 @@ puts "{name}.xsa and mulfree_{board.name}.bit are in $here"
 
 def write(board: Board, spec: SocSpec, clock_hz: float, directory: Path) -> list[Path]:
     """Write the project's files and return their paths; the script comes last."""
-    text = emit.to_verilog(spec, SYSTEM)
+    system = spec.component()
+    text = emit.component_verilog(system, SYSTEM, spec.to_json())
     assert re.search(rf"^module {SYSTEM}\b", text, re.M)
     return [
         write_text(directory / f"{SYSTEM}.v", text),
-        write_text(directory / f"{SHELL}.v", shell(spec)),
+        write_text(directory / f"{SHELL}.v", shell(emit.ports(system))),
         write_text(directory / "build.tcl", script(board, clock_hz)),
     ]
 

@@ -161,18 +161,17 @@ def test_flash_calls_the_loader(run, monkeypatch, tmp_path):
 
 
 def test_interrupt_leaves_nothing(tmp_path):
-    """Ctrl-C in the middle of a build: exit code 130, nothing in the folder nor half in the cache."""
+    """Ctrl-C in the middle of a build: exit code 130, nothing in the folder nor in the cache."""
     environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [tools.executable("mulfree"), "build", "icebreaker", "-o", "out"],
-        cwd=tmp_path, env=os.environ | environment,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("synthesising"):
-            break
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+        cwd=tmp_path, env=os.environ | environment, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("synthesising"):
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / "cache" / "mulfree" / "boards").iterdir()) == []
