@@ -1,0 +1,221 @@
+"""From finished accumulators to activations: requantized, and added to what was kept."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from mulfree.engine.accumulators import Accumulators
+from mulfree.engine.geometry import Geometry
+from mulfree.engine.maps import block_memory
+from mulfree.engine.pipeline import delayed, pulses, register
+from mulfree.engine.scaler import Scaler
+
+
+class Drain(wiring.Component):
+    """Takes the accumulators of a chunk that is summed up, `scalers` a clock, chunk after chunk.
+
+    Members
+    -------
+    layer : In
+        The layer, held.
+    start : In(1)
+        Begin a layer.
+    summed : In(1)
+        One more chunk is summed up.
+    freed : Out(1)
+        This edge asks for the last accumulators of a chunk.
+    bank, pixel : Out
+        What to read.
+    accs : In
+        What was read, `Accumulators.DRAIN` edges later.
+    row_write, row_address, row : In
+        A row of parameters.
+    term_write, term_address, term : In
+        An entry of the residual's tables.
+    valid, payload : Out
+        Finished activations, `Drain.latency` edges after their accumulators were asked for.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        core = geometry.core
+        super().__init__(
+            {
+                "layer": In(geometry.layer_layout),
+                "start": In(1),
+                "summed": In(1),
+                "freed": Out(1),
+                "bank": Out(1),
+                "pixel": Out(range(geometry.chunk)),
+                "accs": In(data.ArrayLayout(geometry.acc_bits, core.outputs)),
+                "row_write": In(1),
+                "row_address": In(range(geometry.rows)),
+                "row": In(geometry.row_layout),
+                "term_write": In(1),
+                "term_address": In(core.act_bits),
+                "term": In(geometry.term_layout),
+                "valid": Out(1),
+                "payload": Out(geometry.scalers * core.act_bits),
+            }
+        )
+
+    @staticmethod
+    def latency(geometry: Geometry) -> int:
+        """Edges from asking for accumulators to their activations."""
+        return Accumulators.DRAIN + 1 + geometry.scaler.latency + 3 + geometry.sum_scaler.latency + 1
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the walk over chunks, the parameters, both scalers, the kept activations."""
+        m = Module()
+        geometry, layer = self._geometry, self.layer
+        asking, row = self._walk(m)
+        ready = Accumulators.DRAIN + 1  # when the accumulators are in front of the scalers
+        latency = self.latency(geometry)
+        valid = pulses(m, asking, latency, "valid")
+
+        piece = delayed(m, self._piece, Accumulators.DRAIN, "piece_late")
+        pieces = [
+            Cat(*(self.accs[p * geometry.scalers + i] for i in range(geometry.scalers)))
+            for p in range(geometry.pieces)
+        ]
+        chosen = Signal(geometry.scalers * geometry.acc_bits)
+        with m.Switch(piece):
+            for p, accs in enumerate(pieces):
+                with m.Case(p):
+                    m.d.comb += chosen.eq(accs)
+        accs = register(m, chosen, "accs_q")
+
+        rows = block_memory(geometry.row_layout.size, geometry.rows)
+        m.submodules.rows = rows
+        write, read = rows.write_port(), rows.read_port()
+        m.d.comb += [
+            write.addr.eq(self.row_address),
+            write.data.eq(self.row),
+            write.en.eq(self.row_write),
+            read.addr.eq(delayed(m, row, ready - 2, "row_late")),
+        ]
+        parameters = data.View(geometry.row_layout, register(m, read.data, "row_q"))
+
+        own = []
+        for lane in range(geometry.scalers):
+            scaler = Scaler(geometry.scaler)
+            m.submodules[f"scaler_{lane}"] = scaler
+            m.d.comb += [
+                scaler.acc.eq(accs.word_select(lane, geometry.acc_bits)),
+                scaler.zero_point.eq(layer.zero),
+                scaler.low.eq(layer.low),
+                scaler.high.eq(layer.high),
+                *(
+                    scaler.row[name].eq(parameters[f"{name}_{lane}"])
+                    for name in geometry.scaler.parameters
+                ),
+            ]
+            own.append(scaler.out)
+        at = ready + geometry.scaler.latency
+        self._add(m, own, at, valid)
+        m.d.comb += self.valid.eq(valid[latency])
+        return m
+
+    def _walk(self, m: Module) -> tuple[Any, Any]:
+        """Build the counters; return whether accumulators are asked for, and the row to use."""
+        geometry, layer = self._geometry, self.layer
+        waiting = Signal(2)  # chunks that are summed up and not drained
+        busy = Signal()
+        left = Signal.like(layer.pixels)  # of the map, for this group
+        piece = Signal(range(max(geometry.pieces, 2)))
+        row, group_row = Signal(range(geometry.rows)), Signal(range(geometry.rows))
+        pixel_end, chunk_end, group_end = Signal(), Signal(), Signal()
+        m.d.comb += [
+            busy.eq(waiting != 0),
+            pixel_end.eq(piece == layer.pieces - 1),
+            group_end.eq(left == 1),
+            chunk_end.eq(group_end | (self.pixel == geometry.chunk - 1)),
+            self.freed.eq(busy & pixel_end & chunk_end),
+        ]
+        m.d.sync += waiting.eq(waiting + self.summed - self.freed)
+        with m.If(busy):
+            m.d.sync += [piece.eq(piece + 1), row.eq(row + 1)]
+            with m.If(pixel_end):
+                m.d.sync += [
+                    piece.eq(0),
+                    row.eq(group_row),
+                    self.pixel.eq(self.pixel + 1),
+                    left.eq(left - 1),
+                ]
+                with m.If(chunk_end):
+                    m.d.sync += [self.pixel.eq(0), self.bank.eq(~self.bank)]
+                with m.If(group_end):
+                    # What is a maximum needs one row for all channels.
+                    after = (group_row + Mux(layer.maximum, 0, geometry.pieces))[: len(row)]
+                    m.d.sync += [left.eq(layer.pixels), row.eq(after), group_row.eq(after)]
+        with m.If(self.start):
+            m.d.sync += [
+                *(counter.eq(0) for counter in (piece, row, group_row, self.pixel, self.bank)),
+                left.eq(layer.pixels),
+            ]
+        self._piece = piece
+        return busy, row
+
+    def _add(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> None:
+        """Add the kept activations where the layer asks for it, and keep what it is to keep.
+
+        Edges behind the first scalers' outputs: 1 and 2 look up the terms, 3 adds them, then the
+        second scalers, then the choice.
+        """
+        geometry, layer = self._geometry, self.layer
+        bits = geometry.core.act_bits
+        keep = block_memory(geometry.scalers * bits, geometry.keep_words)
+        m.submodules.keep = keep
+        kept, write = keep.read_port(), keep.write_port()
+        read_at, write_at = (Signal(geometry.keep_bits, name=n) for n in ("read_at", "write_at"))
+        # Asked for two edges before the layer's own activations are there.
+        with m.If(valid[at - 2]):
+            m.d.sync += read_at.eq(read_at + 1)
+        with m.If(valid[-1]):
+            m.d.sync += write_at.eq(write_at + 1)
+        with m.If(self.start):
+            m.d.sync += [read_at.eq(layer.kept_address), write_at.eq(layer.keep_address)]
+        m.d.comb += kept.addr.eq(read_at)
+        other = register(m, kept.data, "kept_q")
+
+        sums = []
+        for lane in range(geometry.scalers):
+            terms = []
+            for name, address in (("own", own[lane]), ("kept", other.word_select(lane, bits))):
+                table = block_memory(geometry.term_bits, geometry.term_count)
+                m.submodules[f"{name}_{lane}"] = table
+                fill, read = table.write_port(), table.read_port()
+                m.d.comb += [
+                    fill.addr.eq(self.term_address),
+                    fill.data.eq(self.term[name]),
+                    fill.en.eq(self.term_write),
+                    read.addr.eq(address),
+                ]
+                terms.append(register(m, read.data.as_signed(), f"{name}_{lane}_q"))
+            scaler = Scaler(geometry.sum_scaler)
+            m.submodules[f"sum_scaler_{lane}"] = scaler
+            m.d.comb += [
+                scaler.acc.eq(register(m, terms[0] + terms[1], f"sum_{lane}")),
+                scaler.row.bias.eq(0),
+                *(
+                    scaler.row[name].eq(layer[f"sum_{name}"])
+                    for name in geometry.sum_scaler.parameters
+                    if name != "bias"
+                ),
+                scaler.zero_point.eq(layer.sum_zero),
+                scaler.low.eq(layer.sum_low),
+                scaler.high.eq(layer.sum_high),
+            ]
+            sums.append(scaler.out)
+        alone = delayed(m, Cat(*own), 3 + geometry.sum_scaler.latency, "alone")
+        chosen = register(m, Mux(layer.add, Cat(*sums), alone), "chosen")
+        m.d.comb += [
+            self.payload.eq(chosen),
+            write.addr.eq(write_at),
+            write.data.eq(chosen),
+            write.en.eq(valid[-1] & layer.keep),
+        ]
+
+

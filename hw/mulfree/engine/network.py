@@ -1,0 +1,233 @@
+"""The network engine: whole quantised networks, layer by layer out of one program memory."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from amaranth.hdl import Array, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from mulfree.engine import descriptors
+from mulfree.engine.accumulators import Accumulators
+from mulfree.engine.drain import Drain
+from mulfree.engine.geometry import BANKS, Geometry
+from mulfree.engine.maps import Fetch, Largest, MapMemory, Writer, block_memory
+from mulfree.engine.pipeline import delayed, pulses, register
+from mulfree.engine.program import Program
+from mulfree.engine.schedule import PROGRAM_LATENCY, Delays, layer_cycles
+from mulfree.engine.sequencer import Sequencer
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(Geometry):
+    """An engine that runs whole networks: maps, array, accumulators, requantizers, sequencer."""
+
+    unit: ClassVar[str] = "network"
+
+    def layer_cycles(self, program: Program) -> list[int]:
+        """Return the clocks of each layer; their sum is what the hardware counts."""
+        return [layer_cycles(self, descriptors.work(self, layer)) for layer in program.layers]
+
+    def program_image(self, program: Program) -> list[int]:
+        """Return the words of the program memory.
+
+        Raises
+        ------
+        SpecError
+            The program does not fit.
+        """
+        return descriptors.program(self, program.layers)
+
+    def component(self) -> "Network":
+        """Build it."""
+        return Network(self)
+
+
+class Network(wiring.Component):
+    """Runs the network in its program memory on the map in its map memory.
+
+    Members
+    -------
+    start : In(1)
+        Begin; taken while `busy` is 0.
+    busy : Out(1)
+    cycles, steps, waits : Out(32)
+        Of the last run, or of this one so far: clocks, beats of the array, clocks in which a chunk
+        waited for accumulators.
+    fault : Out(1)
+        Weights or activations met a core that was not ready for them. Never, or the engine is
+        wrong; reset clears it.
+    program_write, program_address, program_data : In
+        Write a word of the program, while `busy` is 0.
+    map_write, map_bank, map_address, map_data : In
+        Write a word of a bank, while `busy` is 0.
+    map_word : Out
+        The word at `map_bank` and `map_address`, `Network.READ_LATENCY` edges later, while `busy`
+        is 0.
+    """
+
+    READ_LATENCY = Fetch.HOST_LATENCY + 1
+
+    port_help = {
+        "start": "begin the network; taken while busy is 0",
+        "busy": "a network runs",
+        "cycles": "clocks of the last run, or of this one so far",
+        "steps": "beats of the array in it",
+        "waits": "clocks in it in which the array waited for accumulators to drain",
+        "fault": "the sequencer and the core disagreed; stays until reset",
+        "program_write": "write a word of the program",
+        "program_address": "where to write it",
+        "program_data": "the word",
+        "map_write": "write a word of the map memory",
+        "map_bank": "bank to write or read",
+        "map_address": "word of the bank to write or read",
+        "map_data": "the word to write, the lowest channel in the low bits",
+        "map_word": f"the word read, {READ_LATENCY} clocks after its address",
+    }
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(
+            {
+                "start": In(1),
+                "busy": Out(1),
+                "cycles": Out(32),
+                "steps": Out(32),
+                "waits": Out(32),
+                "fault": Out(1),
+                "program_write": In(1),
+                "program_address": In(spec.program_bits),
+                "program_data": In(spec.word_bits),
+                "map_write": In(1),
+                "map_bank": In(ceil_log2(BANKS)),
+                "map_address": In(spec.map_bits),
+                "map_data": In(spec.word_layout.size),
+                "map_word": Out(spec.word_layout.size),
+            }
+        )
+        self.spec = spec
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect the parts, and the host to the memories."""
+        m = Module()
+        spec = self.spec
+        m.submodules.sequencer = sequencer = Sequencer(spec)
+        m.submodules.fetch = fetch = Fetch(spec)
+        m.submodules.maps = maps = MapMemory(spec)
+        m.submodules.core = core = spec.core.component()
+        m.submodules.largest = largest = Largest(spec)
+        m.submodules.accumulators = accumulators = Accumulators(spec)
+        m.submodules.drain = drain = Drain(spec)
+        m.submodules.writer = writer = Writer(spec)
+        layer, step = sequencer.layer, sequencer.step
+        delays = Delays.of(spec)
+        m.d.comb += [
+            sequencer.start.eq(self.start),
+            self.busy.eq(sequencer.busy),
+            fetch.layer.eq(layer),
+            drain.layer.eq(layer),
+            writer.layer.eq(layer),
+            drain.start.eq(sequencer.begin),
+            writer.start.eq(sequencer.begin),
+        ]
+        self._program(m, sequencer)
+
+        # From maps to dot products.
+        m.d.comb += [
+            fetch.tile.eq(sequencer.tile),
+            *(
+                getattr(fetch, name).eq(getattr(sequencer, name))
+                for name in ("step", "recall", "save", "restart")
+            ),
+            maps.read_address.eq(fetch.address),
+            fetch.word.eq(maps.word),
+            core.en.eq(1),
+            core.act.eq(fetch.act),
+            largest.act.eq(fetch.act),
+            core.weight.valid.eq(sequencer.weight_valid),
+            core.weight.payload.eq(sequencer.weight),
+        ]
+        steps = pulses(m, step, delays.summed, "step_late")
+        retires = pulses(m, step & sequencer.retire, Fetch.LATENCY, "retire_late")
+        ends = pulses(m, step & sequencer.chunk_end, delays.summed, "end_late")
+        weighted = delayed(m, layer.weights, 1, "weighted")
+        m.d.comb += core.retire.eq(retires[Fetch.LATENCY])
+        refused = sequencer.weight_valid & ~core.weight.ready
+        early = steps[Fetch.LATENCY] & weighted & ~core.loaded
+        with m.If(refused | early):
+            m.d.sync += self.fault.eq(1)
+
+        # Accumulators.
+        ahead = delays.result - Accumulators.LEAD
+        slack = delays.result - Fetch.LATENCY
+        result = core.result.as_value()
+        result = delayed(m, result, slack - spec.core_latency, "result_late")
+        most = delayed(m, largest.largest.as_value(), slack - Largest.LATENCY, "largest_late")
+        m.d.comb += [
+            accumulators.valid.eq(steps[ahead]),
+            accumulators.first.eq(delayed(m, sequencer.first, ahead, "first_late")),
+            accumulators.bank.eq(delayed(m, sequencer.bank, ahead, "bank_late")),
+            accumulators.pixel.eq(delayed(m, sequencer.pixel, ahead, "pixel_late")),
+            accumulators.result.eq(result),
+            accumulators.maximum.eq(layer.maximum),
+            accumulators.largest.eq(most),
+            accumulators.drain_bank.eq(drain.bank),
+            accumulators.drain_pixel.eq(drain.pixel),
+            drain.accs.eq(accumulators.drained),
+            drain.summed.eq(ends[delays.summed]),
+            sequencer.freed.eq(drain.freed),
+            drain.row_write.eq(sequencer.row_write),
+            drain.row_address.eq(sequencer.row_address),
+            drain.row.eq(sequencer.row),
+            drain.term_write.eq(sequencer.term_write),
+            drain.term_address.eq(sequencer.term_address),
+            drain.term.eq(sequencer.term),
+            writer.valid.eq(drain.valid),
+            writer.payload.eq(drain.payload),
+            sequencer.written.eq(writer.done),
+        ]
+
+        # The map memory: the writer's, or the host's.
+        for bank in range(BANKS):
+            m.d.comb += [
+                maps.enable[bank].eq(writer.enable[bank]),
+                maps.address[bank].eq(writer.address[bank]),
+                maps.data[bank].eq(writer.data[bank]),
+            ]
+            with m.If(~self.busy):
+                m.d.comb += [
+                    maps.enable[bank].eq(self.map_write & (self.map_bank == bank)),
+                    maps.address[bank].eq(self.map_address),
+                    maps.data[bank].eq(self.map_data),
+                ]
+        m.d.comb += [fetch.host.eq(~self.busy), fetch.host_address.eq(self.map_address)]
+        bank = delayed(m, self.map_bank, Fetch.HOST_LATENCY, "map_bank_late")
+        words = Array(fetch.words[bank].as_value() for bank in range(BANKS))
+        m.d.comb += self.map_word.eq(register(m, words[bank], "map_word_q"))
+
+        # What was done.
+        begins = self.start & ~self.busy
+        for count, event in (
+            (self.cycles, self.busy),
+            (self.steps, step),
+            (self.waits, sequencer.waits),
+        ):
+            with m.If(begins):
+                m.d.sync += count.eq(0)
+            with m.Elif(event):
+                m.d.sync += count.eq(count + 1)
+        return m
+
+    def _program(self, m: Module, sequencer: Sequencer) -> None:
+        spec = self.spec
+        m.submodules.program = program = block_memory(spec.word_bits, spec.program_words)
+        read, write = program.read_port(), program.write_port()
+        m.d.comb += [
+            read.addr.eq(sequencer.address),
+            sequencer.word.eq(delayed(m, read.data, PROGRAM_LATENCY - 1, "program_word")),
+            write.addr.eq(self.program_address),
+            write.data.eq(self.program_data),
+            write.en.eq(self.program_write),
+        ]
+
+

@@ -1,0 +1,333 @@
+"""Reads the program and runs its layers: gaps in which a tile is loaded, and steps."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from mulfree.engine.geometry import Geometry
+from mulfree.engine.pipeline import pulses, register
+from mulfree.engine.schedule import PROGRAM_LATENCY, Delays
+
+
+class Sequencer(wiring.Component):
+    """Walks through layers, groups, chunks, tiles and pixels.
+
+    The program is, for each layer: its descriptor; its rows of parameters; with `add`, the entries
+    of the residual's tables; then for each group each tile, a head and its weights. Each of these
+    records begins with a new word.
+
+    Members
+    -------
+    start, busy
+        Begin at the program's word 0; at work.
+    address : Out, word : In
+        The program, `PROGRAM_LATENCY` edges from address to word.
+    layer, tile : Out
+        The present ones.
+    begin : Out(1)
+        A layer begins.
+    row_write, row_address, row, term_write, term_address, term : Out
+        Parameters and tables on their way.
+    weight_valid, weight : Out
+        Weights on their way.
+    step, recall, save, restart : Out(1)
+        As of `Walker`.
+    first, bank, pixel, retire, chunk_end : Out
+        What goes with a step.
+    freed, written : In(1)
+        A chunk has left its accumulators; the layer's last output is written.
+    waits : Out(1)
+        A chunk waits for accumulators.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        super().__init__(
+            {
+                "start": In(1),
+                "busy": Out(1),
+                "address": Out(geometry.program_bits),
+                "word": In(geometry.word_bits),
+                "layer": Out(geometry.layer_layout),
+                "tile": Out(geometry.tile_layout),
+                "begin": Out(1),
+                "row_write": Out(1),
+                "row_address": Out(range(geometry.rows)),
+                "row": Out(geometry.row_layout),
+                "term_write": Out(1),
+                "term_address": Out(geometry.core.act_bits),
+                "term": Out(geometry.term_layout),
+                "weight_valid": Out(1),
+                "weight": Out(geometry.load_bits),
+                "step": Out(1),
+                "recall": Out(1),
+                "save": Out(1),
+                "restart": Out(1),
+                "first": Out(1),
+                "bank": Out(1),
+                "pixel": Out(range(geometry.chunk)),
+                "retire": Out(1),
+                "chunk_end": Out(1),
+                "freed": In(1),
+                "written": In(1),
+                "waits": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the reader, the loader and the walk."""
+        m = Module()
+        geometry = self._geometry
+        #: What a word that is asked for belongs to.
+        kinds = ("layer", "row", "term", "head", "weight")
+        asks = {kind: Signal(name=f"asks_{kind}") for kind in kinds}
+        ends = Signal()  # with the last word of a record
+        arrived = {kind: pulses(m, asks[kind], PROGRAM_LATENCY, f"{kind}_due")[-1] for kind in kinds}
+        ended = pulses(m, ends, PROGRAM_LATENCY, "ends_due")[-1]
+        pc = Signal(geometry.program_bits)
+        asked = Cat(asks.values()).any()
+        m.d.comb += self.address.eq(pc)
+        with m.If(asked):
+            m.d.sync += pc.eq(pc + 1)
+
+        head = self._records(m, arrived, ended)
+        swap, load, rewind, over, new = (Signal(name=n) for n in ("swap", "load", "rewind", "over", "new"))
+        with m.If(swap):
+            m.d.sync += self.tile.eq(head)
+        m.d.comb += self.recall.eq(swap)
+        self._loader(m, pc, asks, ends, load, swap, rewind, over, new)
+        self._walk(m, pc, asks, ends, load, swap, rewind, over, new)
+        with m.If(self.begin):
+            m.d.sync += self.bank.eq(0)
+        with m.Elif(self.step & self.chunk_end):
+            m.d.sync += self.bank.eq(~self.bank)
+        return m
+
+    def _records(self, m: Module, arrived: dict[str, Any], ended: Any) -> Signal:
+        """Gather words to records, and send each where it belongs; return the next tile's head."""
+        geometry = self._geometry
+        layouts = {
+            "layer": geometry.layer_layout,
+            "row": geometry.row_layout,
+            "term": geometry.term_layout,
+            "head": geometry.tile_layout,
+        }
+        size = geometry.word_bits
+        most = max(geometry.words(layout) for layout in layouts.values())
+        gathered = Signal(most * size, reset_less=True)
+        together = Cat(gathered, self.word)[size:]
+        with m.If(Cat(arrived[kind] for kind in layouts).any()):
+            m.d.sync += gathered.eq(together)
+        record = {}
+        for kind, layout in layouts.items():
+            begin = (most - geometry.words(layout)) * size
+            record[kind] = together[begin : begin + layout.size]
+        head = Signal(geometry.tile_layout, reset_less=True)
+        with m.If(arrived["layer"] & ended):
+            m.d.sync += self.layer.eq(record["layer"])
+        with m.If(arrived["head"] & ended):
+            m.d.sync += head.eq(record["head"])
+        for kind, write, address, out in (
+            ("row", self.row_write, self.row_address, self.row),
+            ("term", self.term_write, self.term_address, self.term),
+        ):
+            m.d.sync += [write.eq(arrived[kind] & ended), out.eq(record[kind])]
+            with m.If(self.begin):
+                m.d.sync += address.eq(0)
+            with m.Elif(write):
+                m.d.sync += address.eq(address + 1)
+        m.d.sync += [
+            self.weight_valid.eq(arrived["weight"]),
+            self.weight.eq(self.word[: geometry.load_bits]),
+        ]
+        return head
+
+    def _loader(
+        self, m: Module, pc: Signal, asks: dict[str, Signal], ends: Signal,
+        load: Signal, swap: Signal, rewind: Signal, over: Signal, new: Signal,
+    ) -> None:  # fmt: skip
+        """Ask for a tile's weights and then for the next head, once this one is in use.
+
+        At `load`: `rewind` says that the next tile is the group's first one again, `new` that it is
+        the next group's, `over` that there is none in this layer.
+        """
+        geometry = self._geometry
+        heads = geometry.words(geometry.tile_layout)
+        group_pc = Signal.like(pc)
+        count = Signal(range(max(geometry.tile_words, heads)))
+        starts = Signal()  # the next head is a group's first
+        back, none, swapped = Signal(), Signal(), Signal()
+        with m.If(load):
+            m.d.sync += [
+                back.eq(rewind),
+                none.eq(over),
+                swapped.eq(swap),
+                starts.eq(new),
+            ]
+        with m.Elif(swap):
+            m.d.sync += swapped.eq(1)
+        with m.FSM(name="loader"):
+            with m.State("idle"):
+                m.d.sync += count.eq(0)
+                with m.If(load):
+                    m.next = "weights"
+                    with m.If(~self.layer.weights):
+                        m.next = "next"
+            with m.State("weights"):
+                m.d.comb += asks["weight"].eq(1)
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == geometry.tile_words - 1):
+                    m.d.sync += count.eq(0)
+                    m.next = "next"
+            with m.State("next"):
+                with m.If(none):
+                    m.next = "idle"
+                with m.Elif(swapped):
+                    with m.If(back):
+                        m.d.sync += pc.eq(group_pc)
+                    with m.If(starts):
+                        m.d.sync += group_pc.eq(pc)
+                    m.next = "head"
+            with m.State("head"):
+                m.d.comb += [asks["head"].eq(1), ends.eq(count == heads - 1)]
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == heads - 1):
+                    m.d.sync += count.eq(0)
+                    m.next = "idle"
+        self._group_pc = group_pc
+
+    def _walk(
+        self, m: Module, pc: Signal, asks: dict[str, Signal], ends: Signal,
+        load: Signal, swap: Signal, rewind: Signal, over: Signal, new: Signal,
+    ) -> None:  # fmt: skip
+        geometry, layer = self._geometry, self.layer
+        delays = Delays.of(geometry)
+        sizes = {
+            "layer": geometry.words(geometry.layer_layout),
+            "row": geometry.words(geometry.row_layout),
+            "term": geometry.words(geometry.term_layout),
+            "head": geometry.words(geometry.tile_layout),
+        }
+        words = Signal(range(max(sizes.values()) + PROGRAM_LATENCY + 1))
+        records = Signal(max(len(self.row_address), geometry.core.act_bits) + 1)
+        clock = Signal(range(max(delays.gap, delays.empty_gap, delays.load + 1) + 1))
+        tile, group = Signal.like(layer.tiles), Signal.like(layer.groups)
+        left = Signal.like(layer.pixels)  # of the map, behind the chunk's first
+        free = Signal(2, init=2)  # sets of accumulators
+        take = Signal()
+        m.d.sync += free.eq(free - take + self.freed)
+
+        tile_end, group_end, layer_end = Signal(), Signal(), Signal()
+        pixel_end, map_end = Signal(), Signal()
+        single = layer.tiles == 1
+        m.d.comb += [
+            tile_end.eq(tile == layer.tiles - 1),
+            map_end.eq(left <= geometry.chunk),  # this chunk is the map's last
+            group_end.eq(tile_end & map_end),
+            layer_end.eq(group_end & (group == layer.groups - 1)),
+            pixel_end.eq(
+                (self.pixel == geometry.chunk - 1) | (map_end & (self.pixel == left - 1))
+            ),
+            self.first.eq(tile == 0),
+            rewind.eq(tile_end & ~map_end & ~single),
+            new.eq(tile_end & (map_end | single)),
+            # A single tile serves every chunk, so the next one belongs to the next group.
+            over.eq(Mux(single, group == layer.groups - 1, layer_end)),
+        ]
+
+        def read(kind: str, following: str, count: Any = None) -> None:
+            """Ask for the words of one record or several; then wait, if it is one, until it is
+            there."""
+            size = sizes[kind]
+            m.d.sync += words.eq(words + 1)
+            m.d.comb += ends.eq(words == size - 1)
+            if count is None:
+                m.d.comb += asks[kind].eq(words < size)
+                with m.If(words == size + PROGRAM_LATENCY - 1):
+                    m.d.sync += words.eq(0)
+                    m.next = following
+            else:
+                m.d.comb += asks[kind].eq(1)
+                with m.If(words == size - 1):
+                    m.d.sync += [words.eq(0), records.eq(records + 1)]
+                    with m.If(records == count - 1):
+                        m.d.sync += records.eq(0)
+                        m.next = following
+
+        with m.FSM(name="walk") as fsm:
+            with m.State("idle"):
+                m.d.sync += pc.eq(0)
+                with m.If(self.start):
+                    m.next = "layer"
+            with m.State("layer"):
+                read("layer", "begin")
+            with m.State("begin"):
+                m.d.comb += [self.begin.eq(1), self.restart.eq(1)]
+                m.d.sync += [tile.eq(0), group.eq(0), self.pixel.eq(0), left.eq(layer.pixels)]
+                m.next = "row"
+            with m.State("row"):
+                read("row", "term", layer.rows)
+                with m.If((words == sizes["row"] - 1) & (records == layer.rows - 1) & ~layer.add):
+                    m.next = "head"
+            with m.State("term"):
+                read("term", "head", geometry.term_count)
+            with m.State("head"):
+                with m.If(words == 0):
+                    m.d.sync += self._group_pc.eq(pc)
+                read("head", "gap")
+                m.d.sync += clock.eq(0)
+            with m.State("gap"):
+                last = Mux(layer.weights, delays.gap - 1, delays.empty_gap - 1)
+                m.d.sync += clock.eq(clock + 1)
+                with m.If(clock == last):
+                    m.d.comb += swap.eq(1)
+                    m.next = "steps"
+            with m.State("steps"):
+                starts = (tile == 0) & (self.pixel == 0)
+                m.d.comb += [
+                    self.step.eq(~starts | (free != 0)),
+                    self.waits.eq(~self.step),
+                    take.eq(starts & self.step),
+                ]
+                m.d.sync += clock.eq(0)
+                with m.If(self.step & pixel_end):
+                    m.next = "gap"
+                    with m.If(layer_end):
+                        m.next = "written"
+                    with m.Elif(tile_end & ~map_end & single):
+                        m.next = "steps"
+                with m.If(self.step):
+                    m.d.sync += self.pixel.eq(self.pixel + 1)
+                    with m.If(pixel_end):
+                        m.d.sync += [self.pixel.eq(0), tile.eq(tile + 1)]
+                        with m.If(tile_end):
+                            m.d.sync += [tile.eq(0), left.eq(left - geometry.chunk)]
+                        with m.If(group_end):
+                            m.d.sync += [left.eq(layer.pixels), group.eq(group + 1)]
+                m.d.comb += [
+                    self.chunk_end.eq(pixel_end & tile_end),
+                    self.save.eq(self.step & self.chunk_end & ~map_end),
+                    self.restart.eq(self.step & group_end & pixel_end),
+                    self.retire.eq(
+                        pixel_end & layer.weights & (~single | map_end)
+                    ),
+                ]
+            with m.State("written"), m.If(self.written):
+                m.next = "layer"
+                with m.If(layer.last):
+                    m.next = "idle"
+        m.d.comb += self.busy.eq(~fsm.ongoing("idle"))
+        # The load is counted from the beginning of the gap, into the steps if need be.
+        since = Signal.like(clock)
+        waiting = Signal()
+        begin = Mux(layer.weights, delays.load, 0)
+        with m.If(fsm.ongoing("gap") & (clock == 0)):
+            m.d.sync += [since.eq(1), waiting.eq(begin != 0)]
+            m.d.comb += load.eq(begin == 0)
+        with m.Elif(waiting):
+            m.d.sync += since.eq(since + 1)
+            with m.If(since == begin):
+                m.d.comb += load.eq(1)
+                m.d.sync += waiting.eq(0)

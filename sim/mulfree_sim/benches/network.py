@@ -1,0 +1,128 @@
+"""Bench of the network engine: random networks, every map and every clock against the models."""
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import FallingEdge, First, Timer
+
+from mulfree.engine.layers import TAPS, EngineShape
+from mulfree.engine.network import Network, NetworkSpec
+from mulfree.engine.program import Program
+from mulfree_sim import random_networks
+from mulfree_sim.benches import ports
+from mulfree_sim.golden.network import Array, Engine
+
+#: Networks tried.
+NETWORKS = 8
+
+
+async def start(dut: Any) -> None:
+    """Start the clock with every input idle."""
+    names = ("program_write", "program_address", "program_data")
+    names += ("map_write", "map_bank", "map_address", "map_data", "start")
+    await ports.start(dut, **dict.fromkeys(names, 0))
+
+
+async def load(dut: Any, words: list[int]) -> None:
+    """Write the program memory."""
+    dut.program_write.value = 1
+    for address, word in enumerate(words):
+        dut.program_address.value = address
+        dut.program_data.value = word
+        await FallingEdge(dut.clk)
+    dut.program_write.value = 0
+
+
+async def write_maps(dut: Any, spec: NetworkSpec, maps: Array) -> None:
+    """Write the map memory, shape (9, words, slice)."""
+    dut.map_write.value = 1
+    for bank, address in np.ndindex(maps.shape[:2]):
+        dut.map_bank.value = bank
+        dut.map_address.value = address
+        dut.map_data.value = ports.pack(maps[bank, address].tolist(), spec.core.act_bits)
+        await FallingEdge(dut.clk)
+    dut.map_write.value = 0
+
+
+async def read_maps(dut: Any, spec: NetworkSpec, words: int) -> Array:
+    """Read the map memory, shape (9, words, slice)."""
+    found = []
+    places = list(np.ndindex(TAPS, words))
+    for count in range(len(places) + Network.READ_LATENCY):
+        if count >= Network.READ_LATENCY:
+            found.append(str(dut.map_word.value))
+        if count < len(places):
+            bank, address = places[count]
+            dut.map_bank.value = bank
+            dut.map_address.value = address
+        await FallingEdge(dut.clk)
+    bits, many, signed = spec.core.act_bits, spec.slice, spec.core.act_signed
+    unknown = [0] * many  # a word that was never written
+    values = [
+        ports.unpack(int(w, 2), bits, many, signed) if set(w) <= {"0", "1"} else unknown
+        for w in found
+    ]
+    return np.array(values, np.int64).reshape(TAPS, words, many)
+
+
+async def run(dut: Any, limit: int) -> int:
+    """Run the network; return the clocks that the engine counted."""
+    dut.start.value = 1
+    await FallingEdge(dut.clk)
+    dut.start.value = 0
+    assert int(dut.busy.value)
+    finished = FallingEdge(dut.busy)
+    if await First(finished, Timer(10 * limit, "ns")) is not finished:
+        raise AssertionError(f"the engine is still busy after {limit} clocks")
+    await FallingEdge(dut.clk)
+    assert not int(dut.fault.value)
+    return int(dut.cycles.value)
+
+
+async def check(dut: Any, spec: NetworkSpec, program: Program, codes: Array) -> None:
+    """Run one input and compare all that layers write, and the clocks."""
+    engine = Engine(program, codes[None])
+    await load(dut, spec.program_image(program))
+    await write_maps(dut, spec, engine.maps[0])
+    expected = sum(spec.layer_cycles(program))
+    took = await run(dut, 2 * expected + 1000)
+    for layer in program.layers:
+        engine.run(layer)
+    m = program.output
+    got = await read_maps(dut, spec, program.map_words)
+    bank, word = engine._where(m)
+    flat = got[bank, word].reshape(m.height, m.width, -1)[..., : m.channels]
+    right = engine.read(m)[0][..., : m.channels]
+    names = [layer.name for layer in program.layers]
+    assert (flat == right).all(), (names, np.argwhere(flat != right)[:9], flat, right)
+    assert took == expected, (names, took, expected)
+
+
+@cocotb.test()
+async def equals_golden(dut: Any) -> None:
+    """Random networks give the golden engine's outputs in the clocks that are foretold."""
+    spec: NetworkSpec = ports.spec()
+    shape = EngineShape.of(spec)
+    rng = np.random.default_rng(random.getrandbits(32))
+    await start(dut)
+    for kind in random_networks.KINDS:
+        program = random_networks.KINDS[kind](shape, rng)
+        codes = rng.integers(shape.act.low, shape.act.high + 1, program.input_shape)
+        dut._log.info(f"{kind}: {program.layers[0].name}")
+        await check(dut, spec, program, codes)
+
+
+@cocotb.test(skip="MULFREE_PROGRAM" not in os.environ)
+async def runs_program(dut: Any) -> None:
+    """The program of a file, with the inputs beside it, gives the golden outputs."""
+    spec: NetworkSpec = ports.spec()
+    program = Program.load(Path(os.environ["MULFREE_PROGRAM"]))
+    inputs = np.array(json.loads(os.environ["MULFREE_INPUTS"]), np.int64)
+    await start(dut)
+    for codes in inputs:
+        await check(dut, spec, program, codes)
