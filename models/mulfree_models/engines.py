@@ -17,7 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "lanes": 36,
     "scalers": 4,
     "rounding": "double",
-    "program_words": 1 << 17,
+    "program_words": 1 << 18,
 }
 
 

@@ -64,7 +64,8 @@ class EngineShape:
         Output channels of the widest layer that the parameter memory holds.
     map_words, keep_words, program_words : int
         Room: words of each bank of the map memory; words of the residual memory, `scalers`
-        activations each; words of 32 bits for what a Program file holds.
+        activations each; words of 32 bits for what a Program file holds, 0 where the engine's Spec
+        knows better.
     """
 
     outputs: int = 16
@@ -112,7 +113,7 @@ class EngineShape:
             channels=spec.channels,
             map_words=spec.map_words,
             keep_words=spec.keep_words,
-            program_words=spec.program_words,
+            program_words=0,  # `program_image` of the Spec says what fits
         )
 
     @property

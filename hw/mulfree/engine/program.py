@@ -177,7 +177,7 @@ class Program:
                     f"but the engine has {words[1]}"
                 )
         words = len(self.to_bytes()) // 4
-        if words > engine.program_words:
+        if words > engine.program_words > 0:
             raise ProgramError(
                 f"program needs {words} words of program memory, "
                 f"but the engine has {engine.program_words}"

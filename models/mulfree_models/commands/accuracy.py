@@ -118,7 +118,7 @@ def command(
     if not is_model(network):
         chosen = read_network(network)
     elif engine:
-        compiled = compile_model(network, read_engine(engine, network)[0])
+        compiled = compile_model(network, *read_engine(engine, network))
         chosen, source = compiled.program, source or compiled.graph
     else:
         chosen = read_model(network)

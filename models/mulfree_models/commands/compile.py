@@ -75,8 +75,8 @@ def compile_model_to_file(path: Path, output: Path, engine: str, as_json: bool) 
     """Compile a model file for a network engine."""
     from mulfree_models.commands.models import compile_model, read_engine
 
-    shape, _ = read_engine(engine, path)
-    found = compile_model(path, shape)
+    found = compile_model(path, *read_engine(engine, path))
+    shape = found.program.shape
     content = found.program.to_bytes()
     try:
         write_bytes(output, content)

@@ -13,6 +13,7 @@ from mulfree.engine.program import Program
 from mulfree.spec import Spec
 from mulfree_models.commands.models import (
     ENGINE_HELP,
+    check_image,
     compile_model,
     is_model,
     read_engine,
@@ -98,12 +99,13 @@ def command(network: Path, engine: str, as_json: bool) -> None:
     """
     shape, spec = read_engine(engine, network)
     if is_model(network):
-        program = compile_model(network, shape).program
+        program = compile_model(network, shape, spec).program
     else:
         program = read_network(network)
         if engine:
             try:
                 program.check_runs_on(shape)
+                check_image(program, spec)
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
         else:
@@ -154,7 +156,8 @@ def _spec_of(program: Program) -> Spec | None:
     text = (
         f"kind={kind},outputs={shape.outputs},lanes={shape.lanes},scalers={shape.scalers},"
         f"weight_bits={shape.weight.bits},act_bits={shape.act.bits},rounding={shape.rounding},"
-        f"acc_bits={shape.acc_bits},left_shift={shape.left_shift},channels={shape.channels},"
+        f"acc_bits={shape.acc_bits},left_shift={shape.left_shift},"
+        f"channels={max(shape.channels, 1)},"
         f"map_words={max(shape.map_words, 4)},keep_words={max(shape.keep_words, 2)}"
     )
     return read_engine(text)[1]

@@ -57,7 +57,20 @@ def read_model(path: Path) -> Graph:
         raise click.UsageError(str(error)) from None
 
 
-def compile_model(path: Path, shape: EngineShape) -> Compiled:
+def check_image(program: Program, spec: Spec | None) -> None:
+    """Check that an engine's program memory holds a network.
+
+    Raises
+    ------
+    SpecError
+        With the need and the limit.
+    """
+    image = getattr(spec, "program_image", None)
+    if image is not None:
+        image(program)
+
+
+def compile_model(path: Path, shape: EngineShape, spec: Spec | None) -> Compiled:
     """Compile a model file for an engine; a user's mistake is a sentence."""
     graph = read_model(path)
     if path.suffix == ".onnx":
@@ -66,7 +79,9 @@ def compile_model(path: Path, shape: EngineShape) -> Compiled:
     try:
         if isinstance(shape.weight, PowerOfTwo):
             computed, recoded = power_of_two(graph, shape.weight)
-        return Compiled(graph, computed, lower(computed, shape), recoded)
+        program = lower(computed, shape)
+        check_image(program, spec)
+        return Compiled(graph, computed, program, recoded)
     except (ModelError, ProgramError, SpecError) as error:
         raise click.UsageError(f"{path.name}: {error}") from None
 
