@@ -52,11 +52,12 @@ _LINES = {
     "gowin": (_Line(3950, 133, 55.5), _Line(1733, 92, 44.4)),
     "xc7": (_Line(2900, 110, 40), _Line(1733, 92, 44.4)),
     "xcup": (_Line(2900, 110, 40), _Line(1733, 92, 44.4)),
-    "ice40": (_Line(3600, 133, 20, 0.85), _Line(1733, 92, 20, 1)),
+    # Logic cells: a LUT, a flip-flop that no LUT feeds, or a carry.
+    "ice40": (_Line(4250, 170, 28, 1.2), _Line(1733, 92, 20, 1)),
 }
 #: A product's LUTs and flip-flops by what it is made of, against digit tables.
 _KINDS = {"lutna": (1.0, 1.0), "pot": (1.87, 1.57), "baseline": (2.5, 1.0)}
-_ERROR = 0.25
+_ERROR = 0.1
 
 
 def estimate(spec: SocSpec, technology: str) -> Estimate:

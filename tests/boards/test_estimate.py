@@ -1,0 +1,61 @@
+"""The estimate against syntheses of whole systems, and what it refuses."""
+
+import pytest
+
+from mulfree.soc.presets import changed, preset
+from mulfree_boards import BOARDS
+from mulfree_boards.build import Plan, check_fits
+from mulfree_boards.estimate import estimate
+from mulfree_boards.flow import BuildError
+
+#: Family, engine, then LUT equivalents, flip-flops and block RAMs from `synth_*` of Yosys 0.70; on
+#: iCE40 logic cells after placement. 4096 words of program and 1024 of data, but for iCE40.
+MEASURED = [
+    ("ecp5", {"outputs": 2, "lanes": 4, "acc_slots": 4}, (4575, 2272, 12)),
+    ("ecp5", {"outputs": 8, "lanes": 8}, (8484, 5310, 12)),
+    ("ecp5", {"kind": "pot", "outputs": 4, "lanes": 8}, (6055, 3216, 12)),
+    ("gowin", {"outputs": 2, "lanes": 4, "acc_slots": 4}, (4725, 2269, 12)),
+    ("gowin", {"outputs": 4, "lanes": 8}, (6253, 3573, 12)),
+    ("gowin", {"kind": "pot", "outputs": 4, "lanes": 8}, (6107, 3215, 12)),
+    ("gowin", {"outputs": 8, "lanes": 8}, (8504, 5308, 12)),
+]
+
+
+@pytest.mark.parametrize(("technology", "values", "measured"), MEASURED)
+def test_against_synthesis(technology, values, measured):
+    base = changed(preset("tang-nano-9k"), {"program_words": 4096, "data_words": 1024})
+    found = estimate(changed(base, values), technology)
+    luts, ff, ram = measured
+    assert found.luts == pytest.approx(luts, rel=found.error)
+    assert found.ff == pytest.approx(ff, rel=found.error)
+    assert found.ram == ram
+
+
+def test_against_the_large_board():
+    found = estimate(preset("ulx3s-85f"), "ecp5")
+    assert found.luts == pytest.approx(20213, rel=found.error)
+    assert found.ff == pytest.approx(14572, rel=found.error)
+    assert found.ram == 26
+
+
+def test_against_ice40():
+    found = estimate(preset("icebreaker"), "ice40")
+    assert found.luts == pytest.approx(4987, rel=found.error)
+    assert found.ram == 25
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_default_fits(board):
+    target = BOARDS[board]
+    check_fits(Plan(target, target.system, target.clock_hz, None))
+
+
+def test_refusal_says_by_how_much():
+    target = BOARDS["tang-nano-9k"]
+    spec = changed(target.system, {"outputs": 16, "lanes": 16})
+    expected = estimate(spec, "gowin")
+    with pytest.raises(BuildError) as error:
+        check_fits(Plan(target, spec, target.clock_hz, None))
+    over = expected.luts / 8640 - 1
+    assert f"about {expected.luts:,} LUTs for 8,640 ({over:.0%} too many)" in str(error.value)
+    assert "block RAMs" not in str(error.value)
