@@ -9,7 +9,7 @@ import pytest
 from mulfree.emit import to_verilog
 from mulfree.spec import SpecError
 from mulfree.units.lutna import LutNASpec
-from mulfree_lab import activity, cells
+from mulfree_lab import activity, cells, timing
 from mulfree_lab.activity import ActivityError, Stimulus, ToggleCounter, annotate, simulate
 from mulfree_lab.energy import core_results, core_stimulus, energy
 from mulfree_lab.netlist import Cell, Netlist
@@ -159,3 +159,16 @@ def test_a_core_of_cells_computes_what_its_spec_says() -> None:
     assert results == (act @ weights.T)[: len(results)].tolist()
     cost = energy(timed, found)
     assert min(cost.switching, cost.internal, cost.clock, cost.leakage) > 0
+    if shutil.which("sta") is None:
+        return
+    # The same order of magnitude as a tool that knows neither the toggles nor the gated clocks.
+    mean = timing.mean_activity(timed, found)
+    report = timing.analyse(netlist, cell_technology, activity.WIRE, mean, found.period)
+    assert 0.6 < report.arrival / max(timed.arrival.values()) < 1.2
+    assert 0.2 < report.power / (cost.total / found.clocks / found.period) < 5
+
+
+def test_a_missing_timing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing.shutil, "which", lambda _: None)
+    with pytest.raises(timing.TimingError, match="apt-get install opensta"):
+        timing.analyse(Netlist("t", []), technology(), 0.005, 0.1, 5.0)

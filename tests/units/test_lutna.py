@@ -279,3 +279,29 @@ def test_defaults_fill_the_address_of_a_table() -> None:
     assert (LutNASpec().digit_bits, LutNASpec().table_lanes) == (4, 1)
     assert (LutNASpec(lanes=4).digit_bits, LutNASpec(lanes=4).table_lanes) == (1, 4)
     assert LutNASpec(act_bits=1).digit_bits == 1
+
+
+#: Digit widths and lanes of tables of activations, signed and not, buffered and not.
+ACTIVATION_TABLES = [
+    {"lanes": 2, "act_signed": False, "weight_bits": 9},
+    {"lanes": 1, "digit_bits": 3, "reduce": "tree"},
+    {"lanes": 4, "table_lanes": 4, "digit_bits": 1, "act_bits": 4},
+    {"lanes": 2, "table_lanes": 2, "digit_bits": 2, "double_buffer": True},
+]
+
+
+@pytest.mark.skipif(not runner.available("icarus"), reason="Icarus is not installed")
+@pytest.mark.parametrize("fields", ACTIVATION_TABLES)
+def test_tables_of_activations(fields: dict[str, Any]) -> None:
+    spec = LutNASpec(**({"tables": "activations", "reduce": "carry-save", "outputs": 2} | fields))
+    found = runner.regress(spec, simulator="icarus")
+    assert found.passed, found.log
+
+
+def test_tables_of_activations_fill_two_bits_of_address() -> None:
+    """A lane alone has digits of two bits; two lanes share a table at one bit each."""
+    one, two = (LutNASpec(tables="activations", lanes=lanes) for lanes in (1, 2))
+    assert (one.digit_bits, one.table_lanes, one.latency) == (2, 1, 2)
+    assert (two.digit_bits, two.table_lanes, two.latency) == (1, 2, 2)
+    with pytest.raises(SpecError, match=r"^drop_digits must be 0 for activations tables, not 1$"):
+        LutNASpec(tables="activations", drop_digits=1)

@@ -166,3 +166,17 @@ def test_bits_of_a_word():
     assert spec.weight_shape.width == 8
     assert np.array_equal(spec.weight_format.decode([0x19, 0x91]), [0, 0])  # 1 - 1 both ways
     assert np.array_equal(spec.weight_format.decode([0x07, 0x70, 0xF8]), [64, 64, -64])
+
+
+@pytest.mark.skipif(not runner.available("icarus"), reason="Icarus is not installed")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"lanes": 2, "act_signed": False},
+        {"lanes": 3, "act_bits": 4},
+        {"lanes": 1, "terms": 2, "weight_bits": 3},
+    ],
+)
+def test_carry_save_form(fields: dict[str, Any]) -> None:
+    found = runner.regress(PoTSpec(outputs=2, reduce="carry-save", **fields), simulator="icarus")
+    assert found.passed, found.log
