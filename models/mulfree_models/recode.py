@@ -1,13 +1,14 @@
-"""An integer network's weights in another coding: powers of two."""
+"""Integer networks as graphs, and their weights in another coding: powers of two."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mulfree.formats import PowerOfTwo
-from mulfree_models.graph import Conv2D, Dense, Graph
+from mulfree_models import digits
+from mulfree_models.graph import Conv2D, Dense, Graph, Tensor
 from mulfree_models.pot import PowerOfTwoWeights
-from mulfree_models.quantise import quantise_multiplier
+from mulfree_models.quantise import Network, quantise, quantise_multiplier
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,32 @@ def power_of_two(graph: Graph, coding: PowerOfTwo) -> tuple[Graph, list[Recoded]
         error = np.sqrt((lost**2).sum() / max((rows**2).sum(), 1))
         report.append(Recoded(op.output, float(error)))
     return graph.with_ops(ops), report
+
+
+def as_graph(network: Network, name: str) -> Graph:
+    """Return a network of fully connected layers as a graph; it rounds once."""
+    first = network.layers[0].input
+    size = network.layers[0].weights.values.shape[1]
+    tensors = {"input": Tensor("input", (size,), first.integer, first.scale, first.zero_point)}
+    ops, at = [], "input"
+    for place, layer in enumerate(network.layers):
+        weights, form = layer.weights.values, layer.output
+        output = f"dense {place}"
+        tensors[output] = Tensor(output, (len(weights),), form.integer, form.scale, form.zero_point)
+        # The bias of a graph's operator is without what the zero point adds.
+        bias = layer.parameters.bias + layer.input.zero_point * weights.sum(axis=1)
+        ops.append(
+            Dense(
+                name="dense", inputs=(at,), output=output, weights=weights, bias=bias,
+                multiplier=layer.parameters.multiplier, shift=layer.parameters.shift,
+                low=layer.low, high=layer.high,
+            )
+        )  # fmt: skip
+        at = output
+    return Graph(name, tensors, tuple(ops), "input", at, "single")
+
+
+def digits_graph() -> Graph:
+    """Return the shipped digits network, quantised to 8 bits, as a graph."""
+    samples = digits.scaled(digits.load().train_images)
+    return as_graph(quantise(digits.network(), samples), "digits")

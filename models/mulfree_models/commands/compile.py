@@ -2,8 +2,9 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -11,6 +12,10 @@ import numpy as np
 from mulfree.files import write_bytes
 from mulfree.soc.options import board_names, system, system_options
 from mulfree.soc.program import ProgramError
+
+if TYPE_CHECKING:
+    from mulfree_models.commands.models import Compiled
+    from mulfree_models.digits import Digits
 
 #: Networks that come with the package.
 SHIPPED = ("digits",)
@@ -22,37 +27,41 @@ def compile_to_file(
 ) -> None:  # fmt: skip
     """Compile a model file or a shipped network; write the program, and what to try it with."""
     from mulfree_models import digits, program
-    from mulfree_models.commands.models import is_model
+    from mulfree_models.commands.models import (
+        compile_graph,
+        compile_model,
+        is_model,
+        read_engine,
+    )
+    from mulfree_models.recode import digits_graph
 
     if is_model(Path(network)):
         if inputs or labels:
             raise click.UsageError("--inputs and --labels must come with a shipped network")
-        compile_model_to_file(Path(network), output, engine, as_json)
+        found = compile_model(Path(network), *read_engine(engine, Path(network)))
+        write_network(found, output, as_json)
         return
     if network not in SHIPPED:
         raise click.UsageError(
             f"network must be one of {', '.join(SHIPPED)} or a .tflite or .onnx file, "
             f"not {network!r}"
         )
+    data = digits.load()
+    if engine:
+        shape, own = read_engine(engine)
+        graph = replace(digits_graph(), rounding=shape.rounding)
+        found = compile_graph(graph, network, shape, own)
+        write_network(found, output, as_json)
+        write_data(data, inputs, labels)
+        return
     spec = system(board, values)
     try:
         compiled = program.compile_network(program.digits_network(spec), spec)
     except ProgramError as error:
         raise click.UsageError(str(error)) from None
     content = compiled.to_bytes()
-    data = digits.load()
-    try:
-        write_bytes(output, content)
-        for path, array in (
-            (inputs, digits.scaled(data.test_images)),
-            (labels, data.test_labels),
-        ):
-            if path is not None:
-                stored = io.BytesIO()
-                np.save(stored, array)
-                write_bytes(path, stored.getvalue())
-    except OSError as error:
-        raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
+    write_program(content, output)
+    write_data(data, inputs, labels)
     facts = {
         "file": str(output),
         "bytes": len(content),
@@ -71,17 +80,30 @@ def compile_to_file(
         )
 
 
-def compile_model_to_file(path: Path, output: Path, engine: str, as_json: bool) -> None:
-    """Compile a model file for a network engine."""
-    from mulfree_models.commands.models import compile_model, read_engine
-
-    found = compile_model(path, *read_engine(engine, path))
-    shape = found.program.shape
-    content = found.program.to_bytes()
+def write_program(content: bytes, output: Path) -> None:
+    """Write a program; what the disk refuses is a sentence."""
     try:
         write_bytes(output, content)
     except OSError as error:
         raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
+
+
+def write_data(data: "Digits", inputs: Path | None, labels: Path | None) -> None:
+    """Write held-out inputs and their classes where they are wanted."""
+    from mulfree_models import digits
+
+    for path, array in ((inputs, digits.scaled(data.test_images)), (labels, data.test_labels)):
+        if path is not None:
+            stored = io.BytesIO()
+            np.save(stored, array)
+            write_program(stored.getvalue(), path)
+
+
+def write_network(found: "Compiled", output: Path, as_json: bool) -> None:
+    """Write a network's program and say what it needs."""
+    content = found.program.to_bytes()
+    shape = found.program.shape
+    write_program(content, output)
     needs = found.program.needs
     facts = {
         "file": str(output),
@@ -124,7 +146,7 @@ command = click.Command(
         click.Option(
             ["--engine"],
             default="",
-            help="for a model file, the network engine: name=value pairs with commas between them "
+            help="compile for a network engine: name=value pairs with commas between them "
             "(kind=lutna,outputs=16,lanes=36,scalers=4,map_words=2048, …), or a Spec as JSON file",
         ),
         click.Option(

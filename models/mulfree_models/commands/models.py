@@ -75,6 +75,11 @@ def compile_model(path: Path, shape: EngineShape, spec: Spec | None) -> Compiled
     graph = read_model(path)
     if path.suffix == ".onnx":
         graph = replace(graph, rounding=shape.rounding)
+    return compile_graph(graph, path.name, shape, spec)
+
+
+def compile_graph(graph: Graph, name: str, shape: EngineShape, spec: Spec | None) -> Compiled:
+    """Compile a graph for an engine; a user's mistake is a sentence that begins with `name`."""
     computed, recoded = graph, []
     try:
         if isinstance(shape.weight, PowerOfTwo):
@@ -83,7 +88,7 @@ def compile_model(path: Path, shape: EngineShape, spec: Spec | None) -> Compiled
         check_image(program, spec)
         return Compiled(graph, computed, program, recoded)
     except (ModelError, ProgramError, SpecError) as error:
-        raise click.UsageError(f"{path.name}: {error}") from None
+        raise click.UsageError(f"{name}: {error}") from None
 
 
 def read_network(path: Path) -> Program:
