@@ -89,7 +89,7 @@ class Array(wiring.Component):
     Members
     -------
     weight : In(stream of weights), loadable weights only
-        Tiles of outputs × lanes weights, one a beat, the outputs of lane 0 first.
+        Tiles of outputs × lanes weights, as `Core.weight`: the outputs of lane 0 first.
     act : In(stream of spec.beat_layout)
         `act`: the activations; `slot`: the accumulator; `last`: send that accumulator on and clear
         it; `retire`: the last beat of the present tile.
@@ -98,7 +98,7 @@ class Array(wiring.Component):
     """
 
     port_help = {
-        "weight": "tiles of weights, one a beat, the outputs of lane 0 first",
+        "weight": "tiles of weights, the outputs of lane 0 first, one or whole lanes a beat",
         "act": "activations; last: send the accumulator and clear it; retire: last use of the "
         "tile; slot: which accumulator",
         "result": "sums of every output, and the slot they were gathered in",
@@ -110,7 +110,7 @@ class Array(wiring.Component):
             "result": Out(stream.Signature(spec.result_layout)),
         }
         if spec.core.loadable:
-            ports["weight"] = In(stream.Signature(spec.core.weight_shape))
+            ports["weight"] = In(stream.Signature(spec.core.load_shape))
         super().__init__(ports)
         self.spec = spec
 

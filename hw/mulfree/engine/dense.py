@@ -115,7 +115,7 @@ class Dense(wiring.Component):
             "high": In(scaler.out_shape),
         }
         if spec.core.loadable:
-            ports["weight"] = In(stream.Signature(spec.core.weight_shape))
+            ports["weight"] = In(stream.Signature(spec.core.load_shape))
         super().__init__(ports)
         self.spec = spec
 

@@ -49,6 +49,19 @@ class BaselineSpec(CoreSpec):
             raise SpecError(
                 f"act_bits must be at most {DIRECT_BITS} when form is direct, not {self.act_bits}"
             )
+        if self.form == "direct" and self.fill_lanes:
+            raise SpecError(f"fill_lanes must be 0 when form is direct, not {self.fill_lanes}")
+
+    @property
+    def load_clocks(self) -> int:
+        """Clock edges from a tile's first beat to its first use; a full look-up's tables are slow.
+
+        `CoreSpec.load_clocks` says more. The beat counts from where it is offered.
+        """
+        clocks = super().load_clocks
+        if self.loadable and self.form == "direct":
+            clocks += self.load_beats * ((1 << self.act_bits) - 1)
+        return clocks
 
     @property
     def latency(self) -> int:
@@ -105,15 +118,22 @@ def _corners(spec: BaselineSpec, weight: Value) -> tuple[int, int]:
 
 def _connect(m: Module, core: Baseline, source: Any) -> None:
     """Give a submodule with the ports of a weight store the load ports of the core."""
-    wiring.connect(m, wiring.flipped(core.weight), source.weight)
-    m.d.comb += [source.retire.eq(core.retire), core.loaded.eq(source.loaded)]
+    m.d.comb += [
+        source.weight.payload.eq(core.weight.payload),
+        source.weight.valid.eq(core.weight.valid),
+        core.weight.ready.eq(source.weight.ready),
+        source.retire.eq(core.retire),
+        core.loaded.eq(source.loaded),
+    ]
 
 
 def _rows(m: Module, core: Baseline, spec: BaselineSpec) -> list[_Product]:
     """Return the products in the order of the weight stream."""
     words = spec.outputs * spec.lanes
     if spec.loadable:
-        m.submodules.weights = store = WeightRegisters(spec.weight_shape, words, spec.double_buffer)
+        m.submodules.weights = store = WeightRegisters(
+            spec.weight_shape, words, spec.double_buffer, spec.load_weights
+        )
         _connect(m, core, store)
         weights = [store.tile[word] for word in range(words)]
     else:

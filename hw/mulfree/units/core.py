@@ -28,9 +28,14 @@ class CoreSpec(Spec):
     weights: str = choice("loadable", ("loadable", "constant"), "when the weights are known")
     matrix: tuple | None = matrix("the constant weights: a row of lanes for each output")
     double_buffer: bool = flag(False, "load the next weights while the present ones compute")
+    fill_lanes: int = integer(
+        0, 1, 256, "lanes whose weights come in one beat; 0 for one weight a beat", unset=0
+    )
 
     def check(self) -> None:
         """Check that constant weights are given, fit, and are not asked to be loaded."""
+        if self.fill_lanes and self.lanes % self.fill_lanes:
+            raise SpecError(f"fill_lanes must divide lanes ({self.lanes}), not {self.fill_lanes}")
         if self.weights == "constant":
             if self.matrix is None:
                 raise SpecError("matrix must be given when weights is constant, not None")
@@ -44,6 +49,10 @@ class CoreSpec(Spec):
                 raise SpecError(str(error)) from None
             if self.double_buffer:
                 raise SpecError("double_buffer must be false when weights is constant, not True")
+            if self.fill_lanes:
+                raise SpecError(
+                    f"fill_lanes must be 0 when weights is constant, not {self.fill_lanes}"
+                )
         elif self.matrix is not None:
             raise SpecError("matrix must be left out when weights is loadable, not given")
 
@@ -91,6 +100,49 @@ class CoreSpec(Spec):
         """Whether the weights arrive at run time."""
         return self.weights == "loadable"
 
+    @property
+    def load_weights(self) -> int:
+        """Weights in one beat of the load stream: one, or those of `fill_lanes` whole lanes."""
+        return self.fill_lanes * self.outputs or 1
+
+    @property
+    def load_shape(self) -> Any:
+        """Payload of the load stream: one weight, or an array with the first in the low bits."""
+        if not self.fill_lanes:
+            return self.weight_shape
+        return data.ArrayLayout(self.weight_shape, self.load_weights)
+
+    @property
+    def load_beats(self) -> int:
+        """Beats that make a tile."""
+        return self.outputs * self.lanes // self.load_weights
+
+    @property
+    def load_clocks(self) -> int:
+        """Clock edges from the one that takes a tile's first beat to the first that may use it.
+
+        That one may have `act` of the new tile. Exact where every beat is offered as soon as it may
+        be taken, no tile is in use, and `en` is high; with constant weights 0.
+        """
+        return self.load_beats + self.double_buffer if self.loadable else 0
+
+    @property
+    def swap_clocks(self) -> int:
+        """Clock edges from the one with `retire` to the first that may use the next tile.
+
+        Exact where the next tile's beats are offered as soon as they may be taken (long enough
+        before, where they are taken before), and `en` is high; with constant weights 0. So a change
+        of tiles costs ``swap_clocks - 1`` clocks without activations.
+        """
+        if not self.loadable:
+            return 0
+        return self.hold + 1 + (0 if self.double_buffer else self.load_clocks)
+
+    @property
+    def hold(self) -> int:
+        """Enabled edges after the last activations' own on which the weights are still read."""
+        return 0
+
 
 def _signed_bits(values: list[int]) -> int:
     """Width of the narrowest two's complement integer that holds every value."""
@@ -109,8 +161,12 @@ class Core(wiring.Component):
     result : Out(signed(spec.dot_bits) × outputs)
         Dot products, output 0 in the low bits, `spec.latency` enabled edges after their
         activations.
-    weight : In(stream of spec.weight_shape), loadable cores only
-        A tile of ``outputs × lanes`` weights, the outputs of lane 0 first.
+    weight : In(stream of spec.load_shape), loadable cores only
+        A tile of ``outputs × lanes`` weights in `spec.load_beats` beats, the outputs of lane 0
+        first. Without `fill_lanes` a beat is one weight. With it a beat is all weights of
+        `fill_lanes` lanes: the same sequence, so many at a time, the first in the low bits.
+        Weights are not taken while there is nowhere to put them. Where a core makes tables of them
+        it takes a whole tile of wide beats ahead, while the former tile is in use.
     loaded : Out(1), loadable cores only
         A whole tile is in use; `act` may be given.
     retire : In(1), loadable cores only
@@ -121,7 +177,7 @@ class Core(wiring.Component):
         "en": "the pipeline advances on this clock edge",
         "act": "activations, lane 0 in the low bits",
         "result": "dot products, output 0 in the low bits",
-        "weight": "tile of weights, one a beat, the outputs of lane 0 first",
+        "weight": "tile of weights, the outputs of lane 0 first, one or whole lanes a beat",
         "loaded": "a whole tile is in use",
         "retire": "this edge takes the last activations of the present tile",
     }
@@ -134,7 +190,7 @@ class Core(wiring.Component):
         }
         if spec.loadable:
             ports |= {
-                "weight": In(stream.Signature(spec.weight_shape)),
+                "weight": In(stream.Signature(spec.load_shape)),
                 "loaded": Out(1),
                 "retire": In(1),
             }
@@ -196,11 +252,11 @@ class TileHandshake(wiring.Component):
 
 
 class WeightRegisters(wiring.Component):
-    """A tile of weights in flip-flops, filled one weight a beat through a shift chain.
+    """A tile of weights in flip-flops, filled through a shift chain, `together` words a beat.
 
     Members
     -------
-    weight : In(stream of shape)
+    weight : In(stream of unsigned(together × width of shape))
         Tile words in the order of `Core.weight`.
     retire, loaded
         As in `Core`.
@@ -208,12 +264,12 @@ class WeightRegisters(wiring.Component):
         The tile in use; word ``lane · outputs + output``.
     """
 
-    def __init__(self, shape: Any, words: int, double_buffer: bool) -> None:
-        self._words = words
+    def __init__(self, shape: Any, words: int, double_buffer: bool, together: int = 1) -> None:
+        self._beats = words // together
         self._double_buffer = double_buffer
         super().__init__(
             {
-                "weight": In(stream.Signature(shape)),
+                "weight": In(stream.Signature(unsigned(Shape.cast(shape).width * together))),
                 "retire": In(1),
                 "loaded": Out(1),
                 "tile": Out(data.ArrayLayout(shape, words)),
@@ -221,14 +277,14 @@ class WeightRegisters(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the shift chain, the word counter and, with two buffers, the copy in use."""
+        """Build the shift chain, the beat counter and, with two buffers, the copy in use."""
         m = Module()
         m.submodules.handshake = handshake = TileHandshake(self._double_buffer)
         # `loaded` says when the tile means something: its bits need no reset.
         chain = Signal.like(self.tile.as_value(), reset_less=True)
         width = len(self.weight.payload)
-        count = Signal(range(self._words))
-        last = count == self._words - 1
+        count = Signal(range(self._beats))
+        last = count == self._beats - 1
         accept = self.weight.valid & self.weight.ready
         m.d.comb += [
             self.weight.ready.eq(handshake.writable),

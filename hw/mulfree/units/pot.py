@@ -241,13 +241,17 @@ class PoT(Core):
         """Return each output's control words, the terms of lane 0 first."""
         spec = self._spec
         shifter = spec.shifter
-        code = self.weight.payload
+        codes = Value.cast(self.weight.payload)
+        terms = spec.load_weights * spec.terms  # that come together
         control = Cat(
-            shifter.recode(m, code.word_select(t, spec.weight_bits), f"control_{t}")
-            for t in range(spec.terms)
+            shifter.recode(m, codes.word_select(t, spec.weight_bits), f"control_{t}")
+            for t in range(terms)
         )
         m.submodules.weights = store = WeightRegisters(
-            unsigned(len(control)), spec.outputs * spec.lanes, spec.double_buffer
+            unsigned(len(control) // spec.load_weights),
+            spec.outputs * spec.lanes,
+            spec.double_buffer,
+            spec.load_weights,
         )
         m.d.comb += [
             store.weight.payload.eq(control),

@@ -6,10 +6,12 @@ distributed arithmetic (Croisier 1973, Peled and Liu 1974). The entries of all o
 side in one word, since all outputs look up the same digits.
 """
 
-from typing import Any
+from functools import cache
+from itertools import product
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 
@@ -195,3 +197,212 @@ class TableGenerator(wiring.Component):
         with m.Elif(step):
             m.d.sync += partial[-1].eq(total)
         return total
+
+
+class Step(NamedTuple):
+    """One step of a walk over a table's words, and what is written behind it.
+
+    Members
+    -------
+    lane
+        The lane whose digit grows or shrinks by one; None where all of them become zero.
+    down
+        It shrinks.
+    address
+        The word that the digits are now the address of.
+    writes
+        Whether it belongs to the tables of plain digits, and of signed top ones.
+    """
+
+    lane: int | None
+    down: bool
+    address: int
+    writes: tuple[bool, bool]
+
+
+@cache
+def walk(lanes: int, digit_bits: int, odd: bool, passes: tuple[bool, ...]) -> tuple[Step, ...]:
+    """Return a walk over every word of the joint tables, from zero and back to zero.
+
+    Each step changes one lane's digit by one and so the entry by ±W. Of the words not yet reached
+    the nearest is next, the lowest lane first: with one-bit digits that is a Gray code.
+
+    Parameters
+    ----------
+    odd
+        Only odd digits are stored, digit 2i + 1 at address i.
+    passes
+        Whether digits are signed, for each set of tables.
+    """
+    size = 1 << digit_bits
+    wanted: dict[tuple[int, ...], list[bool]] = {}
+    for top in passes:
+        low = -(size // 2) if top else 0
+        digits = [d for d in range(low, low + size) if d % 2 or not odd]
+        for point in product(digits, repeat=lanes):
+            wanted.setdefault(point, [False, False])[top] = True
+
+    def arrive(point: tuple[int, ...], lane: int | None, down: bool) -> Step:
+        address = 0
+        for at, digit in enumerate(point):
+            code = (digit % size) >> odd
+            for bit in range(digit_bits - odd):
+                address |= (code >> bit & 1) << (bit * lanes + at)
+        plain, top = wanted.get(point, (False, False))
+        return Step(lane, down, address, (plain, top))
+
+    zero = here = (0,) * lanes
+    left = set(wanted) - {zero}
+    steps = []
+
+    def go(goal: tuple[int, ...]) -> None:
+        nonlocal here
+        for lane in range(lanes):
+            while here[lane] != goal[lane]:
+                down = goal[lane] < here[lane]
+                here = (*here[:lane], here[lane] + (-1 if down else 1), *here[lane + 1 :])
+                left.discard(here)
+                steps.append(arrive(here, lane, down))
+
+    while left:
+        go(min(left, key=lambda point: _way(here, point)))
+    if _way(here, zero)[0] == 1:
+        go(zero)
+    else:
+        steps.append(arrive(zero, None, False))
+    return tuple(steps)
+
+
+def _way(here: tuple[int, ...], point: tuple[int, ...]) -> tuple[int, list[int], list[int]]:
+    """Return what the next point is chosen by: its distance, then the lanes that change."""
+    change = [b - a for a, b in zip(here, point, strict=True)]
+    far = [abs(c) for c in change]
+    return sum(far), far[::-1], change
+
+
+class TableWalker(wiring.Component):
+    """Computes one word of the joint tables of every lane group a clock, all groups side by side.
+
+    Every entry has an accumulator, to which one weight is added or from which one is subtracted in
+    each step of a `walk`.
+
+    Members
+    -------
+    tile : In(signed(weight_bits) × lanes·groups·outputs)
+        The weights, the outputs of lane 0 first; held from `start` to behind `done`.
+    start : In(1)
+        This edge may take the first step.
+    done : Out(1)
+        This edge takes the last step; the next one is the last to read the weights.
+    address, words : Out
+        Where to write, and the entries of every output, for each group.
+    write : Out(2)
+        Write into the tables of plain digits, and of signed top ones, of every group; the first
+        time `DELAY` edges after the first step.
+    filled : Out(1)
+        Activations taken on the edge after this one find the whole tile.
+    """
+
+    #: Edges from a step to the writing of its word.
+    DELAY = 2
+
+    def __init__(
+        self,
+        *,
+        outputs: int,
+        lanes: int,
+        groups: int,
+        weight_bits: int,
+        entry_bits: int,
+        steps: tuple[Step, ...],
+        block: bool,
+    ) -> None:
+        self._outputs, self._lanes, self._groups = outputs, lanes, groups
+        self._weight_bits, self._entry_bits = weight_bits, entry_bits
+        self._steps, self._block = steps, block
+        self._address_bits = max(step.address for step in steps).bit_length()
+        words = lanes * groups * outputs
+        super().__init__(
+            {
+                "tile": In(data.ArrayLayout(signed(weight_bits), words)),
+                "start": In(1),
+                "done": Out(1),
+                "address": Out(self._address_bits),
+                "words": Out(data.ArrayLayout(outputs * entry_bits, groups)),
+                "write": Out(2),
+                "filled": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the step counter, the steps' table, and an accumulator for every entry."""
+        m = Module()
+        steps = self._steps
+        count = Signal(range(len(steps)))
+        walking = Signal()
+        go = Signal()
+        last = Signal()  # of the step before this edge
+        m.d.comb += [
+            go.eq(walking | (self.start & ~last & ~self.filled)),
+            self.done.eq(go & (count == len(steps) - 1)),
+        ]
+        m.d.sync += last.eq(self.done)
+        with m.If(go):
+            m.d.sync += [walking.eq(~self.done), count.eq(Mux(self.done, 0, count + 1))]
+
+        # What a step does is registered before it goes to every accumulator, and so is where its
+        # word belongs, once more.
+        change = Signal(reset_less=True)
+        lane = Signal(range(max(self._lanes, 2)), reset_less=True)
+        down = Signal(reset_less=True)
+        clear = Signal(reset_less=True)
+        address = Signal.like(self.address, reset_less=True)
+        write = Signal(2)
+        with m.Switch(count):
+            for number, step in enumerate(steps):
+                with m.Case(number):
+                    m.d.sync += [
+                        lane.eq(step.lane or 0),
+                        down.eq(step.down),
+                        clear.eq(step.lane is None),
+                        address.eq(step.address),
+                        write.eq(Cat(*step.writes)),
+                    ]
+        with m.If(~go):
+            m.d.sync += write.eq(0)
+        m.d.sync += [change.eq(go), self.write.eq(write)]
+        held = Signal.like(self.address, reset_less=True)
+        m.d.sync += held.eq(address)
+        m.d.comb += self.address.eq(held)
+        if self._block:  # which is not read on the edge of a write
+            m.d.sync += self.filled.eq(last)
+        else:
+            m.d.comb += self.filled.eq(last)
+
+        for group in range(self._groups):
+            sums = []
+            for o in range(self._outputs):
+                weights = [
+                    self.tile[(group * self._lanes + of) * self._outputs + o]
+                    for of in range(self._lanes)
+                ]
+                sums.append(self._entry(m, f"{group}_{o}", weights, change, lane, down, clear))
+            m.d.comb += self.words[group].eq(Cat(sums))
+        return m
+
+    def _entry(
+        self, m: Module, name: str, weights: list[Any], change: Signal, lane: Signal,
+        down: Signal, clear: Signal,
+    ) -> Signal:  # fmt: skip
+        """Return one accumulator, which is zero between walks."""
+        entry = Signal(signed(self._entry_bits), name=f"entry_{name}")
+        chosen = Signal(signed(self._weight_bits), name=f"chosen_{name}")
+        m.d.comb += chosen.eq(Array(weights)[lane] if len(weights) > 1 else weights[0])
+        signs = down.replicate(self._weight_bits)
+        # The bit below the units of both operands makes the carry that completes a negative.
+        total = Cat(down, entry).as_signed() + Cat(down, chosen ^ signs).as_signed()
+        with m.If(change & clear):
+            m.d.sync += entry.eq(0)
+        with m.Elif(change):
+            m.d.sync += entry.eq(total >> 1)
+        return entry

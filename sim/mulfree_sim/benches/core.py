@@ -6,6 +6,7 @@
 import os
 import random
 
+import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, ReadOnly
 
@@ -53,9 +54,15 @@ async def load(dut, spec: CoreSpec, tile: np.ndarray) -> None:
     await load_codes(dut, spec.weight_format.encode(tile.T.ravel()).tolist())
 
 
+def beats(spec: CoreSpec, codes: list[int]) -> list[int]:
+    """Return codes, those of whole tiles, as payloads of the load stream."""
+    together, bits = spec.load_weights, spec.weight_shape.width
+    return [ports.pack(codes[at : at + together], bits) for at in range(0, len(codes), together)]
+
+
 async def load_codes(dut, codes: list[int]) -> None:
     """Send the codes of a tile and wait until it is in use."""
-    await ports.Stream(dut, "weight").put(codes)
+    await ports.Stream(dut, "weight").put(beats(ports.spec(), codes))
     while True:
         await ReadOnly()
         loaded = int(dut.loaded.value)
@@ -117,3 +124,52 @@ async def matches_golden(dut, stall: float = 0.0) -> None:
                 f"act {act[first].tolist()}: {got[first].tolist()}, "
                 f"not {expected[first].tolist()}"
             )
+
+
+async def loads_in_time(dut) -> None:
+    """Loading and changing tiles takes as long as the Spec says, and the tiles are the right ones.
+
+    Beats of two tiles more than are used are always on offer, so that buffers are full.
+    """
+    spec = ports.spec()
+    if not spec.loadable:
+        return
+    rng = np.random.default_rng(random.getrandbits(32))
+    model = golden.model(spec)
+    await reset(dut, spec)
+    used = 3 if spec.load_clocks < 1000 else 1
+    shape = used + 2, spec.outputs, spec.lanes
+    plan = rng.choice(spec.weight_format.values(), shape)
+    codes = [spec.weight_format.encode(tile.T.ravel()).tolist() for tile in plan]
+    words = beats(spec, [code for tile in codes for code in tile])
+    act = spec.act_format
+    # Long enough for a tile to be taken ahead while another one is in use.
+    length = spec.load_clocks + 4
+    vectors = rng.integers(act.low, act.high + 1, (len(plan), length, spec.lanes))
+    due = [spec.load_clocks, *[spec.swap_clocks - 1] * (used - 1)]
+    await FallingEdge(dut.clk)
+    cocotb.start_soon(ports.Stream(dut, "weight").put(words))
+    dut.en.value = 1
+    number = step = waited = 0
+    taken: list[bool] = []  # activations, by each edge
+    results: list[list[int]] = []
+    latency = spec.latency or 0
+    while len(results) < used * length:
+        ready = number < used and bool(int(dut.loaded.value))
+        if ready:
+            if step == 0:
+                late = f"tile {number} came after {waited} clocks, not {due[number]}"
+                assert waited == due[number], late
+            dut.act.value = ports.pack(vectors[number, step].tolist(), spec.act_bits)
+            step += 1
+        dut.retire.value = int(ready and step == length)
+        waited = 0 if ready else waited + 1
+        if ready and step == length:
+            number, step = number + 1, 0
+        taken.append(ready)
+        await ReadOnly()
+        if len(taken) > latency and taken[-1 - latency]:
+            results.append(ports.unpack(int(dut.result.value), spec.dot_bits, spec.outputs))
+        await FallingEdge(dut.clk)
+    expected = [model.matvec(spec, plan[n], vectors[n]) for n in range(used)]
+    assert np.array_equal(results, np.concatenate(expected))

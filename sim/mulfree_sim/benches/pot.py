@@ -39,3 +39,9 @@ async def every_code_is_read(dut) -> None:
         got = await core.feed(dut, spec, act, stall=0.1)
         expected = golden.matvec(spec, spec.weight_format.decode(tile), act)
         assert np.array_equal(got, expected), f"codes {tile.tolist()}"
+
+
+@cocotb.test()
+async def loads_in_time(dut) -> None:
+    """Tiles load and change in as many clocks as the Spec says."""
+    await core.loads_in_time(dut)
