@@ -84,9 +84,8 @@ def test_bitstream(board: str, tmp_path: Path) -> None:
     assert build.build(asked) == built
 
 
-def test_netlist_computes(iverilog: str) -> None:
+def test_netlist_computes() -> None:
     """The synthesised netlist, pins included, says what it is and computes a dense layer."""
-    del iverilog
     asked = plan("icebreaker", **DESIGNS["icebreaker"])
     result = netlist.simulate(asked, build.build(asked))
     assert result.passed, result.log
