@@ -21,8 +21,14 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+#: Activations of the hardware; those of the golden model may be wider.
+MOST_ACT_BITS = 8
+
+
 def engine(text: str = "") -> tuple[EngineShape, Spec | None]:
     """Return the engine that a text describes, and its Spec where the hardware has one.
+
+    With activations of more than 8 bits there is no hardware; the golden model computes them.
 
     Parameters
     ----------
@@ -52,7 +58,7 @@ def engine(text: str = "") -> tuple[EngineShape, Spec | None]:
     assert isinstance(core, CoreSpec)
     if core.lanes % TAPS:
         raise SpecError(f"lanes must be a multiple of {TAPS}, not {core.lanes}")
-    if "network" in UNITS:
+    if "network" in UNITS and core.act_bits <= MOST_ACT_BITS:
         return _of_network(core, values)
     shape = {
         "slice_channels": core.lanes // TAPS, "act": core.act_format,

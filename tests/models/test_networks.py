@@ -131,6 +131,22 @@ def test_real_inputs_are_coded(model, tmp_path):
     assert json.loads(done.stdout)["outputs"] == golden.results(program, codes).tolist()
 
 
+def test_16_bit_activations_run_on_the_golden_engine(tmp_path):
+    rng = np.random.default_rng(SEED)
+    net = chain(rng, ("conv", 9), ("pool", "MAX", (2, 2), (2, 2)), ("dense", 7), dtype="int16")
+    (tmp_path / "net.tflite").write_bytes(net.to_bytes())
+    codes = rng.integers(-32768, 32768, (3, 8, 8, 4))
+    np.save(tmp_path / "inputs.npy", codes)
+    done = mulfree(compile.command, tmp_path / "net.tflite", "-o", tmp_path / "net.mfp")
+    assert done.exit_code == 0, done.output
+    done = mulfree(
+        run_command.command, tmp_path / "net.mfp", "--on", "golden", "--input",
+        tmp_path / "inputs.npy", "--json",
+    )  # fmt: skip
+    wanted = reference.run(load(tmp_path / "net.tflite"), codes)
+    assert json.loads(done.stdout)["outputs"] == wanted.tolist()
+
+
 def test_first_divergence_is_named(model, tmp_path):
     data = tmp_path / "data"
     data.mkdir()

@@ -39,10 +39,14 @@ def is_model(path: Path) -> bool:
 def read_engine(text: str, model: Path | None = None) -> tuple[EngineShape, Spec | None]:
     """Return an engine, one that suits a model; a user's mistake is a sentence.
 
-    ONNX rounds once, TFLite twice; an engine whose rounding is given has that.
+    ONNX rounds once, TFLite twice, and once with 16-bit activations; what the text says holds.
     """
-    if model is not None and model.suffix == ".onnx" and not text.endswith(".json"):
-        text = ",".join(filter(None, ("rounding=single", text)))
+    if model is not None and is_model(model) and not text.endswith(".json"):
+        graph = read_model(model)
+        own = ["rounding=single"] if model.suffix == ".onnx" else []
+        if graph.tensors[graph.input].integer.bits == 16:
+            own = ["rounding=single", "act_bits=16", "acc_bits=48"]
+        text = ",".join(filter(None, (*own, text)))
     try:
         return engine(text)
     except (SpecError, TypeError) as error:

@@ -1,7 +1,8 @@
 """TFLite models, full-integer: int8, and int16 activations with int8 weights.
 
 The factors between scales are formed as TFLite's ``Prepare`` functions form them, in double
-precision from the file's single-precision scales.
+precision from the file's single-precision scales. Where a model's own input or output is real or
+unsigned, and its first or last operator converts it, the graph begins or ends inside.
 """
 
 import math
@@ -99,16 +100,14 @@ class _Reader:
         ):
             if count != 1:
                 raise ModelError(f"model must have one {what}, not {count}")
-            ends.append(self.activation(of(0)).name)
+            ends.append(of(0))
+        first, last = self.outer(ends)
+        ends = [self.activation(index).name for index in ends]
         ops = []
-        for place in range(self.main.OperatorsLength()):
+        for place in range(first, last):
             self.place = place
             op = self.main.Operators(place)
-            code = self.model.OperatorCodes(op.OpcodeIndex())
-            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            self.kind = OPERATORS.get(number, f"number {number}")
-            if code.CustomCode():
-                self.kind = code.CustomCode().decode(errors="replace")
+            self.kind = self.kind_of(op)
             handler: Callable[[_Reader, Any], Op] | None = HANDLERS.get(self.kind)
             if handler is None:
                 raise self.refusal(
@@ -117,6 +116,33 @@ class _Reader:
                 )  # fmt: skip
             ops.append(handler(self, op))
         return Graph(self.name, self.tensors, tuple(ops), ends[0], ends[1])
+
+    def outer(self, ends: list[int]) -> tuple[int, int]:
+        """Leave out the conversion of an input or output that is not int8 or int16.
+
+        Changes `ends`, the numbers of the model's input and output, to the tensors inside; returns
+        the first operator and the one behind the last.
+        """
+        first, last = 0, self.main.OperatorsLength()
+        inner = tflite.TensorType.INT8, tflite.TensorType.INT16
+        kinds = "QUANTIZE", "DEQUANTIZE"
+        if last and self.main.Tensors(ends[0]).Type() not in inner:
+            op = self.main.Operators(0)
+            if self.kind_of(op) in kinds and op.Inputs(0) == ends[0]:
+                ends[0], first = op.Outputs(0), 1
+        if last and self.main.Tensors(ends[1]).Type() not in inner:
+            op = self.main.Operators(last - 1)
+            if self.kind_of(op) in kinds and op.Outputs(0) == ends[1]:
+                ends[1], last = op.Inputs(0), last - 1
+        return first, last
+
+    def kind_of(self, op: Any) -> str:
+        """Return an operator's name."""
+        code = self.model.OperatorCodes(op.OpcodeIndex())
+        if code.CustomCode():
+            return code.CustomCode().decode(errors="replace")
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        return OPERATORS.get(number, f"number {number}")
 
     def refusal(self, what: str, remedy: str) -> ModelError:
         """Return the error for the operator at hand."""
@@ -269,9 +295,7 @@ class _Reader:
             **self.channel_factors(op, source, target, len(weights)),
             stride=stride,
             dilation=dilation,
-            padding=_padding(
-                o.Padding(), source.shape, target.shape, weights.shape[1:3], stride, dilation
-            ),
+            padding=_padding(o.Padding(), source.shape, weights.shape[1:3], stride, dilation),
             groups=groups,
             low=low,
             high=high,
@@ -340,7 +364,7 @@ class _Reader:
         o = self.options(op, tflite.Pool2DOptions)
         kernel, stride = (o.FilterHeight(), o.FilterWidth()), (o.StrideH(), o.StrideW())
         low, high = self.range(target, o.FusedActivationFunction())
-        padding = _padding(o.Padding(), source.shape, target.shape, kernel, stride, (1, 1))
+        padding = _padding(o.Padding(), source.shape, kernel, stride, (1, 1))
         return Pool(
             **common, kind=kind, kernel=kernel, stride=stride, padding=padding, low=low, high=high
         )
@@ -423,15 +447,15 @@ def _reduced(multiplier: int) -> int:
 
 
 def _padding(
-    scheme: int, source: tuple[int, ...], target: tuple[int, ...], kernel: tuple[int, ...],
+    scheme: int, source: tuple[int, ...], kernel: tuple[int, ...],
     stride: tuple[int, int], dilation: tuple[int, int],
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Return (top, left, bottom, right) of TFLite's SAME or VALID."""
-    if scheme == tflite.Padding.VALID:
+    if scheme == tflite.Padding.VALID or min(stride) < 1:
         return 0, 0, 0, 0
     before, after = [], []
-    for size, out, k, s, d in zip(source, target, kernel, stride, dilation, strict=False):
-        total = max(0, (out - 1) * s + (k - 1) * d + 1 - size)
+    for size, k, s, d in zip(source, kernel, stride, dilation, strict=False):
+        total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
         before.append(total // 2)
         after.append(total - total // 2)
     return before[0], before[1], after[0], after[1]

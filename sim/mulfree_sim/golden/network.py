@@ -106,7 +106,7 @@ class Engine:
             acc[:, group * wide : group * wide + wide] = left @ right
         acc = acc[:, : layer.channels] + q.bias
         total = Int(shape.acc_bits).decode(acc.astype(np.uint64))
-        out = multiply_by_quantized_multiplier(total, q.multiplier, q.shift, shape.rounding)
+        out = self.scaled(total, q.multiplier, q.shift)
         out = np.clip(out + q.zero_point, q.low, q.high).reshape(n, *size, layer.channels)
         if layer.residual is not None:
             r = layer.residual
@@ -120,6 +120,13 @@ class Engine:
         if layer.target is not None:
             self.write(layer.target, out)
         return out
+
+    def scaled(self, total: Array, multiplier: Array, shift: Array) -> Array:
+        """Return sums times the factor of their channel."""
+        if self.shape.rounding == "single" and not (multiplier & 0xFFFF).any():
+            # The same with 15 bits, which leaves room for sums of more than 32.
+            return multiply_by_quantized_multiplier(total, multiplier >> 16, shift, bits=15)
+        return multiply_by_quantized_multiplier(total, multiplier, shift, self.shape.rounding)
 
     def keep(self, layer: Conv, out: Array, address: int) -> None:
         """Write outputs to the residual memory in the order in which they drain."""
