@@ -112,6 +112,10 @@ class Program:
         """Layers with weights."""
         return (layer for layer in self.layers if isinstance(layer, Conv))
 
+    def cycles(self, engine: Any) -> int:
+        """Return the clocks that one input takes on an engine, a Spec of the unit `network`."""
+        return sum(engine.layer_cycles(self))
+
     @property
     def map_words(self) -> int:
         """Words of each bank of the map memory that are needed."""

@@ -163,7 +163,7 @@ def finish(program: Program, codes: Array) -> Array:
     return codes
 
 
-def results(program: Program, codes: ArrayLike, batch: int = 8) -> Array:
+def results(program: Program, codes: ArrayLike, batch: int = 4) -> Array:
     """Return the outputs of a program, shape (n, …) to (n, …).
 
     Raises
