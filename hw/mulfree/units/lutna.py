@@ -23,12 +23,12 @@ from mulfree.units.tables import TableGenerator, TableWalker, walk
 #: Longest address of a table in each kind of store; beyond it, tables outgrow every device.
 ADDRESS_BITS = {
     "distributed": 8, "block": 12, "registers": 4, "split": 4, "constant": 8,
-    "activations": 4, "selected": 4,
+    "activations": 4,
 }  # fmt: skip
 
 
 #: Stores that take activations from the port and have no register of what is looked up.
-DIRECT = ("block", "activations", "selected")
+DIRECT = ("block", "activations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,8 @@ class LutNASpec(CoreSpec):
     table_lanes: int = integer(0, 1, 8, "lanes that share a table: 1, 2, 4 or 8", unset=0)
     tables: str = choice(
         "distributed",
-        ("distributed", "block", "registers", "selected", "activations"),
-        "where loadable tables are kept; selected: flip-flops, digits decoded once for all outputs, "
-        "no register behind; activations: tables of theirs, shared by all outputs",
+        ("distributed", "block", "registers", "activations"),
+        "where loadable tables are kept; activations: tables of theirs, shared by all outputs",
     )
     storage: str = choice("full", ("full", "odd"), "entries kept: every one, or odd multiples only")
     split_weight: int = integer(
@@ -73,7 +72,7 @@ class LutNASpec(CoreSpec):
             f"table_lanes must be 1, 2, 4 or 8, not {lanes}": lanes in (1, 2, 4, 8),
             f"table_lanes must divide lanes ({self.lanes}), not {lanes}": self.lanes % lanes == 0,
             f"table_lanes must be 1 for {store} tables, not {lanes}": lanes == 1
-            or store not in ("registers", "selected", "split"),
+            or store not in ("registers", "split"),
             f"digit_bits × table_lanes must be at most {widest} for {store} tables, "
             f"not {digit * lanes}": digit * lanes <= widest,
             f"storage must be full for {store} tables, not odd": self.storage == "full"
@@ -104,8 +103,7 @@ class LutNASpec(CoreSpec):
                 raise SpecError(sentence)
         depth = levels(self.term_count)
         if self.pipeline == -1:
-            one_rank = store in ("activations", "selected")
-            derived = min(1, depth) if one_rank else depth
+            derived = min(1, depth) if store == "activations" else depth
             object.__setattr__(self, "pipeline", derived)
         if self.pipeline > depth:
             raise SpecError(f"pipeline must be at most the tree's {depth}, not {self.pipeline}")
@@ -119,7 +117,6 @@ class LutNASpec(CoreSpec):
             "split": 4,
             "constant": 4,
             "activations": 2,
-            "selected": 2,
         }
         room, digit, lanes = address.get(self.store, 4), self.digit_bits, self.table_lanes
         joint = self.store in ("distributed", "block", "constant", "activations")
@@ -168,8 +165,7 @@ class LutNASpec(CoreSpec):
             return self.groups * len(widths)
         looked_up = self.groups * (self.act_digits - self.drop_digits) * self.weight_digits
         compensating = {"constant": 1, "distributed": self.groups, "block": self.groups}
-        in_registers = self.store in ("registers", "selected")
-        corrections = self.lanes if in_registers and self.act_signed else 0
+        corrections = self.lanes if self.store == "registers" and self.act_signed else 0
         return (
             looked_up
             + (compensating.get(self.store, self.lanes) if self.compensation else 0)
@@ -229,11 +225,8 @@ class LutNASpec(CoreSpec):
     def latency(self) -> int:
         """Input register (a block RAM has its own), look-up register, ranks of the tree.
 
-        Tables of activations are registers themselves, and their look-ups have none; selected
-        entries have neither rank.
+        Tables of activations are registers themselves, and their look-ups have none.
         """
-        if self.store == "selected":
-            return self.pipeline
         return (1 if self.store in ("block", "activations") else 2) + self.pipeline
 
     def single(self) -> Self:
@@ -401,23 +394,6 @@ def _split(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     return terms
 
 
-def _selected(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
-    """Keep the multiples of every weight, select one by lines decoded once for all outputs."""
-    spec = core.spec
-    odd = spec.storage == "odd"
-    table = digits.multiples(m, core.weight.payload, spec.digit_bits, odd)
-    tile = _weight_registers(core, m, table, held=False)
-    terms = lutna_shared.select(core, m, core.kept_digits(act), tile)
-    if spec.act_signed:
-        padded = spec.act_digits * spec.digit_bits
-        for word, stored in enumerate(tile):
-            lane, o = divmod(word, spec.outputs)
-            weight = stored[: spec.weight_bits].as_signed()
-            terms[o].append(digits.sign_correction(act[lane], weight, padded))
-    _compensate(core, terms, lambda lane, o: tile[lane * spec.outputs + o][: spec.weight_bits])
-    return terms
-
-
 def _activations(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     """Keep the weights as they are; tables are of the activations, which they register."""
     del act
@@ -438,11 +414,8 @@ def _compensate(core: LutNA, terms: list[list[Term]], weight: Any) -> None:
                 terms[o].append(Term(weight(lane, o).as_signed(), shift))
 
 
-def _weight_registers(core: LutNA, m: Module, payload: Any, held: bool = True) -> list[Value]:
-    """Return the words of a tile kept in flip-flops, each made from a weight as it arrives.
-
-    `held` says that activations are registered before they meet the tile.
-    """
+def _weight_registers(core: LutNA, m: Module, payload: Any) -> list[Value]:
+    """Return the words of a tile kept in flip-flops, each made from a weight as it arrives."""
     spec = core.spec
     words, together = spec.outputs * spec.lanes, spec.load_weights
     payload = Value.cast(payload)
@@ -454,10 +427,7 @@ def _weight_registers(core: LutNA, m: Module, payload: Any, held: bool = True) -
         store.weight.valid.eq(core.weight.valid),
         core.weight.ready.eq(store.weight.ready),
     ]
-    if held:
-        _connect_retire(core, m, store)
-    else:
-        m.d.comb += [store.retire.eq(core.retire), core.loaded.eq(store.loaded)]
+    _connect_retire(core, m, store)
     return [store.tile[word] for word in range(words)]
 
 
@@ -690,7 +660,6 @@ _STORES = {
     "constant": _constant,
     "registers": _registers,
     "split": _split,
-    "selected": _selected,
     "activations": _activations,
     "distributed": _memories,
     "block": _memories,
