@@ -4,20 +4,23 @@ Every design goes through the same recipes; the smallest netlist of each is simu
 its results are compared with integer arithmetic, and its energy is counted.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from mulfree import __version__
 from mulfree.emit import to_verilog
+from mulfree.files import write_text
 from mulfree.units.core import CoreSpec
 from mulfree_lab import workload
 from mulfree_lab.activity import annotate, simulate
 from mulfree_lab.cells import CellTechnology
 from mulfree_lab.energy import Breakdown, core_results, core_stimulus, energy
-from mulfree_lab.synthesis import Job, Synthesizer, version
+from mulfree_lab.netlist import Cell, Netlist
+from mulfree_lab.synthesis import Job, Synthesizer, cache_directory, version
 from mulfree_models.digits import FloatNetwork
 
 
@@ -78,7 +81,7 @@ def _one(
     best = None
     for recipe in technology.recipes():
         if recipe.name in recipes:
-            netlist = Synthesizer(1).netlist(Job(text, technology, recipe))
+            netlist = mapped(Job(text, technology, recipe))
             counts = technology.count(netlist)
             if best is None or counts.area < best[1].area:
                 best = netlist, counts, recipe.name
@@ -107,6 +110,18 @@ def _one(
         "zero_weights": round(zero_weights, 4),
         "zero_activations": round(zero_acts, 4),
     }
+
+
+def mapped(job: Job) -> Netlist:
+    """Return the netlist of a job, kept in the user's cache folder once it is made."""
+    path = cache_directory() / "netlists" / f"{job.key}.json"
+    if path.exists():
+        document = json.loads(path.read_text())
+        document["cells"] = [Cell(**cell) for cell in document["cells"]]
+        return Netlist(**document)
+    netlist = Synthesizer(1).netlist(job)
+    write_text(path, json.dumps(asdict(netlist)))
+    return netlist
 
 
 def ratio(

@@ -5,7 +5,7 @@ Figures on standard cells come from kept results (docs/results/cells_*.json), me
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,15 +99,29 @@ def load(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def run(name: str, folder: Path = RESULTS, progress: Callable[[str], None] = print) -> Path:
-    """Measure one of `RUNS` and keep it; return its file."""
-    designs, tiles, vectors = RUNS[name]
-    found = measure(
-        designs(), cells.technology(), RECIPES, tiles=tiles, vectors=vectors, progress=progress
-    )
+def run(
+    name: str,
+    folder: Path = RESULTS,
+    progress: Callable[[str], None] = print,
+    only: Collection[str] = (),
+) -> Path:
+    """Measure one of `RUNS` and keep it; return its file.
+
+    Parameters
+    ----------
+    only
+        Names of the designs to measure, where the kept figures of the others are to stay.
+    """
+    make, tiles, vectors = RUNS[name]
     path = folder / f"{name}.json"
+    designs = [design for design in make() if not only or design.name in only]
+    found = measure(
+        designs, cells.technology(), RECIPES, tiles=tiles, vectors=vectors, progress=progress
+    )
+    if only and path.exists():
+        found["designs"] = json.loads(path.read_text())["designs"] | found["designs"]
     record = {"command": f"mulfree papers --measure {name}", **found}
-    write_text(path, json.dumps(record, indent=1) + "\n")
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
