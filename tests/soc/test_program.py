@@ -122,7 +122,7 @@ def test_refusal_names_both_sides(rng):
     other = preset("ulx3s-85f")
     with pytest.raises(ProgramError) as error:
         golden.results(other, program, random_inputs(program, rng, 1))
-    assert "program needs 4 outputs × 4 lanes" in str(error.value)
+    assert "program needs 2 outputs × 4 lanes" in str(error.value)
     assert "but the engine has 16 outputs × 16 lanes" in str(error.value)
     own = preset("icebreaker")
     with pytest.raises(ProgramError, match=r"words of data memory, but the engine has 3$"):
