@@ -400,7 +400,7 @@ class TableWalker(wiring.Component):
         m.d.comb += chosen.eq(Array(weights)[lane] if len(weights) > 1 else weights[0])
         signs = down.replicate(self._weight_bits)
         # The bit below the units of both operands makes the carry that completes a negative.
-        total = Cat(down, entry).as_signed() + Cat(down, chosen ^ signs).as_signed()
+        total = Cat(down, entry).as_signed() + Cat(down, chosen.as_unsigned() ^ signs).as_signed()
         with m.If(change & clear):
             m.d.sync += entry.eq(0)
         with m.Elif(change):
