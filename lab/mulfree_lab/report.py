@@ -214,8 +214,8 @@ def _sweep(name: str, records: list[dict[str, Any]]) -> Section:
     return Section(
         f"sweep-{name}",
         f"Design space: {_plain(name)}",
-        f"{len(rows)} points, one design on one family each, through the family's plain synthesis. "
-        "LUT equivalents count everything that takes a look-up-table site; a product is one "
+        f"{len(rows)} points, one design on one family each, through the family's plain synthesis "
+        "(recipe default) or the smallest result of all its recipes (best). LUT equivalents count everything that takes a look-up-table site; a product is one "
         "weight times one activation a clock, with its share of adders, accumulators and control.",
         tuple(figures),
         tuple(tables),
@@ -282,22 +282,27 @@ def _other(name: str, content: dict[str, Any]) -> Section:
             records = [{"name": n} | v for n, v in value.items()]
         if not records or not all(isinstance(r, dict) for r in records):
             continue
-        columns = tuple(
-            dict.fromkeys(
-                n for r in records for n, v in r.items() if not isinstance(v, dict | list)
-            )
-        )
+        records = [_leaves(r) for r in records]
+        columns = tuple(dict.fromkeys(n for r in records for n in r))
         if columns:
             title = _plain(name if key in ("results", "rows") else key)
-            cells = tuple(tuple(_scalar(r.get(n)) for n in columns) for r in records)
+            cells = tuple(tuple(r.get(n) for n in columns) for r in records)
             tables.append(Table(f"{name}_{key}", title, columns, cells))
     command = content.get("command")
     text = f"Command: {command}" if isinstance(command, str) else ""
     return Section(_slug(name), _plain(name).capitalize(), text, (), tuple(tables))
 
 
-def _scalar(value: Any) -> Any:
-    return None if isinstance(value, dict | list) else value
+def _leaves(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what is plain in a record, and in the records in it but for Specs."""
+    found = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and "unit" not in value:
+            inner = {f"{name} {n}": v for n, v in value.items()}
+            found |= {_plain(n): v for n, v in inner.items() if not isinstance(v, dict | list)}
+        elif not isinstance(value, dict | list):
+            found[_plain(name)] = value
+    return found
 
 
 def _method() -> Section:
