@@ -56,7 +56,7 @@ _LINES = {
     "ice40": (_Line(4250, 170, 28, 1.2), _Line(1733, 92, 20, 1)),
 }
 #: A product's LUTs and flip-flops by what it is made of, against digit tables.
-_KINDS = {"lutna": (1.0, 1.0), "pot": (1.87, 1.57), "baseline": (2.5, 1.0)}
+_KINDS = {"lutna": (1.0, 1.0), "pot": (1.87, 1.57), "baseline": (6.5, 0.07)}
 _ERROR = 0.1
 
 

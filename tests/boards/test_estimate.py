@@ -14,6 +14,7 @@ MEASURED = [
     ("ecp5", {"outputs": 2, "lanes": 4, "acc_slots": 4}, (4575, 2272, 12)),
     ("ecp5", {"outputs": 8, "lanes": 8}, (8484, 5310, 12)),
     ("ecp5", {"kind": "pot", "outputs": 4, "lanes": 8}, (6055, 3216, 12)),
+    ("ecp5", {"kind": "baseline", "outputs": 4, "lanes": 8}, (15993, 2195, 12)),
     ("gowin", {"outputs": 2, "lanes": 4, "acc_slots": 4}, (4725, 2269, 12)),
     ("gowin", {"outputs": 4, "lanes": 8}, (6253, 3573, 12)),
     ("gowin", {"kind": "pot", "outputs": 4, "lanes": 8}, (6107, 3215, 12)),
