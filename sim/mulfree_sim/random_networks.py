@@ -23,9 +23,7 @@ def feature_map(shape: EngineShape, size: tuple[int, int, int], address: int) ->
     """Return a map of its own at an address."""
     height, width, channels = size
     pitch = shape.slices(channels)
-    return FeatureMap(
-        height=height, width=width, channels=channels, address=address, pitch=pitch
-    )
+    return FeatureMap(height=height, width=width, channels=channels, address=address, pitch=pitch)
 
 
 def program(shape: EngineShape, layers: list[Layer], source: FeatureMap) -> Program:
@@ -67,13 +65,13 @@ def conv(
     **extra: Any,
 ) -> Conv:  # fmt: skip
     """Return a convolution with random weights, zero where there is no channel."""
-    C, O = shape.slice_channels, shape.outputs
+    C, wide = shape.slice_channels, shape.outputs
     slices = shape.slices(source.channels)
-    own = O // C if depthwise else slices
+    own = wide // C if depthwise else slices
     groups = shape.groups(channels)
     per_window = own if mode == "window" else -(-own // TAPS)
     weights = rng.integers(
-        -shape.act.high, shape.act.high + 1, (groups, len(windows) * per_window, shape.lanes, O)
+        -shape.act.high, shape.act.high + 1, (groups, len(windows) * per_window, shape.lanes, wide)
     )
     weights = np.clip(weights, shape.weight.low, shape.weight.high)
     for group in range(groups):
@@ -81,13 +79,13 @@ def conv(
             for lane in range(shape.lanes):
                 tap, channel = divmod(lane, C)
                 beat = index % per_window
-                s = (beat if mode == "window" else beat * TAPS + tap)
-                here = (group * (O // C) if depthwise else 0) + s
+                s = beat if mode == "window" else beat * TAPS + tap
+                here = (group * (wide // C) if depthwise else 0) + s
                 if s >= own or here * C + channel >= source.channels:
                     weights[group, index, lane] = 0
                 elif depthwise:
-                    weights[group, index, lane, np.arange(O) != s * C + channel] = 0
-        weights[group, :, :, np.arange(O) + group * O >= channels] = 0
+                    weights[group, index, lane, np.arange(wide) != s * C + channel] = 0
+        weights[group, :, :, np.arange(wide) + group * wide >= channels] = 0
     height, width = size or (-(-source.height // stride), -(-source.width // stride))
     taps = len(windows) * per_window * (TAPS if depthwise else shape.lanes)
     return Conv(
@@ -104,7 +102,7 @@ def conv(
         origin_y=origin,
         origin_x=origin,
         windows=windows,
-        slice_step=O // C if depthwise else 0,
+        slice_step=wide // C if depthwise else 0,
         slices=own,
         fill=int(rng.integers(shape.act.low, shape.act.high + 1)),
         weights=weights,

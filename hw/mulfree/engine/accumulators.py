@@ -4,10 +4,10 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from mulfree.arith.trees import named
 from mulfree.engine.geometry import Geometry
 from mulfree.engine.maps import block_memory
 from mulfree.engine.pipeline import register
-from mulfree.arith.trees import named
 
 
 class Accumulators(wiring.Component):

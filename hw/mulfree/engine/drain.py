@@ -64,7 +64,9 @@ class Drain(wiring.Component):
     @staticmethod
     def latency(geometry: Geometry) -> int:
         """Edges from asking for accumulators to their activations."""
-        return Accumulators.DRAIN + 1 + geometry.scaler.latency + 3 + geometry.sum_scaler.latency + 1
+        return (
+            Accumulators.DRAIN + 1 + geometry.scaler.latency + 3 + geometry.sum_scaler.latency + 1
+        )
 
     def elaborate(self, platform: object) -> Module:
         """Build the walk over chunks, the parameters, both scalers, the kept activations."""
@@ -217,5 +219,3 @@ class Drain(wiring.Component):
             write.data.eq(chosen),
             write.en.eq(valid[-1] & layer.keep),
         ]
-
-

@@ -149,6 +149,11 @@ class Geometry(Spec):
         return self.core.load_clocks
 
     @property
+    def steady(self) -> bool:
+        """Whether the core takes a tile's beats one a clock; one that makes tables does not."""
+        return self.core.load_clocks <= self.core.load_beats + 1
+
+    @property
     def retire_clocks(self) -> int:
         """Edges from a tile's last activations to the next one's first weights."""
         return self.core.hold + 1

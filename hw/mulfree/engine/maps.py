@@ -96,9 +96,7 @@ class Walker(wiring.Component):
                     after[axis].eq(at[axis] + self.stride[axis]),
                     after[f"r{axis}"].eq(Mux(wraps, residue - 3, residue)),
                     after[f"a{axis}"].eq(
-                        at[f"a{axis}"]
-                        + self.stride[f"a{axis}"]
-                        + Mux(wraps, self.pitch[axis], 0)
+                        at[f"a{axis}"] + self.stride[f"a{axis}"] + Mux(wraps, self.pitch[axis], 0)
                     ),
                 ]
         with m.If(row_end):
@@ -465,9 +463,7 @@ class Writer(wiring.Component):
         exists = [
             register(
                 m,
-                self.valid
-                & (slice_ + way < layer.to_slices)
-                & (within + way < layer.group_slices),
+                self.valid & (slice_ + way < layer.to_slices) & (within + way < layer.group_slices),
                 f"exists_{way}_1",
             )
             for way in range(many)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from amaranth.hdl import Array, Module
+from amaranth.hdl import Array, Module, Value
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -17,6 +18,10 @@ from mulfree.engine.pipeline import delayed, pulses, register
 from mulfree.engine.program import Program
 from mulfree.engine.schedule import PROGRAM_LATENCY, Delays, layer_cycles
 from mulfree.engine.sequencer import Sequencer
+from mulfree.units.core import Core
+
+#: Room of the weights' queue, where the core needs one.
+QUEUE = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +149,14 @@ class Network(wiring.Component):
             core.en.eq(1),
             core.act.eq(fetch.act),
             largest.act.eq(fetch.act),
-            core.weight.valid.eq(sequencer.weight_valid),
-            core.weight.payload.eq(sequencer.weight),
         ]
+        taken = self._weights(m, sequencer, core)
         steps = pulses(m, step, delays.summed, "step_late")
         retires = pulses(m, step & sequencer.retire, Fetch.LATENCY, "retire_late")
         ends = pulses(m, step & sequencer.chunk_end, delays.summed, "end_late")
         weighted = delayed(m, layer.weights, 1, "weighted")
         m.d.comb += core.retire.eq(retires[Fetch.LATENCY])
-        refused = sequencer.weight_valid & ~core.weight.ready
+        refused = sequencer.weight_valid & ~taken
         early = steps[Fetch.LATENCY] & weighted & ~core.loaded
         with m.If(refused | early):
             m.d.sync += self.fault.eq(1)
@@ -218,6 +222,27 @@ class Network(wiring.Component):
                 m.d.sync += count.eq(count + 1)
         return m
 
+    def _weights(self, m: Module, sequencer: Sequencer, core: Core) -> Value:
+        """Bring weights to the core; return whether one that arrives is taken."""
+        if self.spec.steady:
+            m.d.comb += [
+                core.weight.valid.eq(sequencer.weight_valid),
+                core.weight.payload.eq(sequencer.weight),
+                sequencer.weight_room.eq(1),
+            ]
+            return core.weight.ready
+        # The core has pauses: a queue holds what is on the way from the program memory.
+        m.submodules.queue = queue = SyncFIFOBuffered(width=self.spec.load_bits, depth=QUEUE)
+        m.d.comb += [
+            queue.w_en.eq(sequencer.weight_valid),
+            queue.w_data.eq(sequencer.weight),
+            queue.r_en.eq(core.weight.ready),
+            core.weight.valid.eq(queue.r_rdy),
+            core.weight.payload.eq(queue.r_data),
+            sequencer.weight_room.eq(queue.level < QUEUE - PROGRAM_LATENCY - 2),
+        ]
+        return queue.w_rdy
+
     def _program(self, m: Module, sequencer: Sequencer) -> None:
         spec = self.spec
         m.submodules.program = program = block_memory(spec.word_bits, spec.program_words)
@@ -229,5 +254,3 @@ class Network(wiring.Component):
             write.data.eq(self.program_data),
             write.en.eq(self.program_write),
         ]
-
-

@@ -13,6 +13,8 @@ from mulfree.engine.maps import Fetch, Largest, Writer
 
 #: Edges from the address of a word of the program to the word.
 PROGRAM_LATENCY = 2
+#: Edges that a queue in front of the core costs at most.
+QUEUE_LATENCY = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,9 @@ class Delays:
         # The first weight reaches the core four edges after the reading is begun; the last
         # activations of the former tile do so `Fetch.LATENCY` edges after their step.
         load = max(Fetch.LATENCY - 5 + geometry.retire_clocks, 0)
-        gap = max(load + 4 + geometry.fill_clocks - Fetch.LATENCY, Accumulators.INTERVAL - 1, 1)
+        queue = 0 if geometry.steady else QUEUE_LATENCY
+        gap = load + 4 + queue + geometry.fill_clocks - Fetch.LATENCY
+        gap = max(gap, Accumulators.INTERVAL - 1, 1)
         # What comes with a step: the head that was read behind the former tile.
         empty_gap = head + 3
         return cls(

@@ -3,11 +3,11 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from mulfree.engine.geometry import Geometry
-from mulfree.engine.pipeline import pulses, register
+from mulfree.engine.pipeline import pulses
 from mulfree.engine.schedule import PROGRAM_LATENCY, Delays
 
 
@@ -32,6 +32,8 @@ class Sequencer(wiring.Component):
         Parameters and tables on their way.
     weight_valid, weight : Out
         Weights on their way.
+    weight_room : In(1)
+        More weights may be asked for.
     step, recall, save, restart : Out(1)
         As of `Walker`.
     first, bank, pixel, retire, chunk_end : Out
@@ -61,6 +63,7 @@ class Sequencer(wiring.Component):
                 "term": Out(geometry.term_layout),
                 "weight_valid": Out(1),
                 "weight": Out(geometry.load_bits),
+                "weight_room": In(1),
                 "step": Out(1),
                 "recall": Out(1),
                 "save": Out(1),
@@ -84,7 +87,9 @@ class Sequencer(wiring.Component):
         kinds = ("layer", "row", "term", "head", "weight")
         asks = {kind: Signal(name=f"asks_{kind}") for kind in kinds}
         ends = Signal()  # with the last word of a record
-        arrived = {kind: pulses(m, asks[kind], PROGRAM_LATENCY, f"{kind}_due")[-1] for kind in kinds}
+        arrived = {
+            kind: pulses(m, asks[kind], PROGRAM_LATENCY, f"{kind}_due")[-1] for kind in kinds
+        }
         ended = pulses(m, ends, PROGRAM_LATENCY, "ends_due")[-1]
         pc = Signal(geometry.program_bits)
         asked = Cat(asks.values()).any()
@@ -93,7 +98,9 @@ class Sequencer(wiring.Component):
             m.d.sync += pc.eq(pc + 1)
 
         head = self._records(m, arrived, ended)
-        swap, load, rewind, over, new = (Signal(name=n) for n in ("swap", "load", "rewind", "over", "new"))
+        swap, load, rewind, over, new = (
+            Signal(name=n) for n in ("swap", "load", "rewind", "over", "new")
+        )
         with m.If(swap):
             m.d.sync += self.tile.eq(head)
         m.d.comb += self.recall.eq(swap)
@@ -176,9 +183,10 @@ class Sequencer(wiring.Component):
                     with m.If(~self.layer.weights):
                         m.next = "next"
             with m.State("weights"):
-                m.d.comb += asks["weight"].eq(1)
-                m.d.sync += count.eq(count + 1)
-                with m.If(count == geometry.tile_words - 1):
+                m.d.comb += asks["weight"].eq(self.weight_room)
+                with m.If(self.weight_room):
+                    m.d.sync += count.eq(count + 1)
+                with m.If(self.weight_room & (count == geometry.tile_words - 1)):
                     m.d.sync += count.eq(0)
                     m.next = "next"
             with m.State("next"):
@@ -227,9 +235,7 @@ class Sequencer(wiring.Component):
             map_end.eq(left <= geometry.chunk),  # this chunk is the map's last
             group_end.eq(tile_end & map_end),
             layer_end.eq(group_end & (group == layer.groups - 1)),
-            pixel_end.eq(
-                (self.pixel == geometry.chunk - 1) | (map_end & (self.pixel == left - 1))
-            ),
+            pixel_end.eq((self.pixel == geometry.chunk - 1) | (map_end & (self.pixel == left - 1))),
             self.first.eq(tile == 0),
             rewind.eq(tile_end & ~map_end & ~single),
             new.eq(tile_end & (map_end | single)),
@@ -239,7 +245,8 @@ class Sequencer(wiring.Component):
 
         def read(kind: str, following: str, count: Any = None) -> None:
             """Ask for the words of one record or several; then wait, if it is one, until it is
-            there."""
+            there.
+            """
             size = sizes[kind]
             m.d.sync += words.eq(words + 1)
             m.d.comb += ends.eq(words == size - 1)
@@ -310,9 +317,7 @@ class Sequencer(wiring.Component):
                     self.chunk_end.eq(pixel_end & tile_end),
                     self.save.eq(self.step & self.chunk_end & ~map_end),
                     self.restart.eq(self.step & group_end & pixel_end),
-                    self.retire.eq(
-                        pixel_end & layer.weights & (~single | map_end)
-                    ),
+                    self.retire.eq(pixel_end & layer.weights & (~single | map_end)),
                 ]
             with m.State("written"), m.If(self.written):
                 m.next = "layer"

@@ -121,7 +121,7 @@ async def equals_golden(dut: Any) -> None:
 async def runs_program(dut: Any) -> None:
     """The program of a file, with the inputs beside it, gives the golden outputs."""
     spec: NetworkSpec = ports.spec()
-    program = Program.load(Path(os.environ["MULFREE_PROGRAM"]))
+    program = Program.from_bytes(Path(os.environ["MULFREE_PROGRAM"]).read_bytes())
     inputs = np.array(json.loads(os.environ["MULFREE_INPUTS"]), np.int64)
     await start(dut)
     for codes in inputs:
