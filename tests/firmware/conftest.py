@@ -12,7 +12,7 @@ from mulfree_sim.virtual_board import VirtualBoard, on_the_line
 @pytest.fixture(scope="session")
 def system() -> SocSpec:
     """The system of the board."""
-    return on_the_line(preset("icebreaker"))
+    return on_the_line(preset("tang-nano-9k"))
 
 
 @pytest.fixture(scope="session")

@@ -186,7 +186,7 @@ def invoke(*words):
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "digits.mfp"
-    done = invoke("compile", "digits", "--board", "icebreaker", "-o", path)
+    done = invoke("compile", "digits", "--board", "tang-nano-9k", "-o", path)
     assert done.exit_code == 0, done.output
     return path
 
@@ -231,7 +231,7 @@ def test_run_on_sim(compiled, tmp_path):
 def test_accuracy_is_printed(compiled, board, tmp_path):
     files = [tmp_path / name for name in ("p.mfp", "images.npy", "labels.npy")]
     done = invoke(
-        "compile", "digits", "--board", "icebreaker", "-o", files[0],
+        "compile", "digits", "--board", "tang-nano-9k", "-o", files[0],
         "--inputs", files[1], "--labels", files[2],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -260,7 +260,7 @@ def test_board_describes(board):
         (["board"], "one of --virtual BOARD and --on PORT must be given"),
         (["board", "--virtual", "de10"], "board must be one of"),
         (
-            ["board", "--virtual", "icebreaker", "--host", "x"],
+            ["board", "--virtual", "tang-nano-9k", "--host", "x"],
             "host must be an IP address, not 'x'",
         ),
         (["run", "absent.mfp", "--on", "golden", "--input", "x.npy"], "cannot read absent.mfp"),
@@ -312,7 +312,7 @@ def _heed_interrupts():
 def test_virtual_board_command(where):
     """It says where its line is, listens on this machine only, and ends when interrupted."""
     running = subprocess.Popen(
-        [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "icebreaker", *where],
+        [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "tang-nano-9k", *where],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts,
     )  # fmt: skip
     assert running.stdout is not None
@@ -328,7 +328,7 @@ def test_virtual_board_command(where):
 
 def test_virtual_board_says_who_can_reach_it():
     running = subprocess.Popen(
-        [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "icebreaker",
+        [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "tang-nano-9k",
          "--host", "0.0.0.0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts,
     )  # fmt: skip

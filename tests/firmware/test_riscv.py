@@ -52,9 +52,9 @@ def held_out(program):
 
 def test_bridge_must_be_wishbone():
     with pytest.raises(SpecError, match="bridge must be wishbone beside a core, not uart"):
-        RiscvSpec(soc=preset("icebreaker"))
+        RiscvSpec(soc=preset("tang-nano-9k"))
     with pytest.raises(SpecError, match="ram_words must be between 1024 and 1048576, not 1000"):
-        riscv.beside(preset("icebreaker"), 1000)
+        riscv.beside(preset("tang-nano-9k"), 1000)
 
 
 def test_verilog_is_whole(soft):
@@ -124,7 +124,7 @@ def test_core_that_is_not_installed(monkeypatch):
 # What is compiled.
 
 
-@pytest.mark.parametrize("board", ["icebreaker", "arty-z7-20", "zcu104"])
+@pytest.mark.parametrize("board", ["tang-nano-9k", "arty-z7-20", "zcu104"])
 def test_builds_for_every_processor(board):
     soc = PRESETS[board]
     compiled = compile_network(digits_network(soc), soc)
@@ -132,7 +132,7 @@ def test_builds_for_every_processor(board):
     machine, base = builder.machine_of(board)
     elf = builder.build(machine, soc, compiled, codes, engine_base=base)
     # Word size and machine of the ELF header.
-    expected = {"icebreaker": (1, 243), "arty-z7-20": (1, 40), "zcu104": (2, 183)}
+    expected = {"tang-nano-9k": (1, 243), "arty-z7-20": (1, 40), "zcu104": (2, 183)}
     assert (elf[4], elf[18]) == expected[board]
     assert compiled.to_bytes() in elf
 
@@ -280,7 +280,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
     names = [folder / name for name in ("digits.mfp", "images.npy", "labels.npy")]
     done = invoke(
-        "compile", "digits", "--board", "icebreaker", "-o", names[0],
+        "compile", "digits", "--board", "tang-nano-9k", "-o", names[0],
         "--inputs", names[1], "--labels", names[2],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -292,7 +292,7 @@ def files(tmp_path_factory):
 def test_firmware_command(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = invoke(
-        "firmware", files[0], "--board", "icebreaker", "--input", files[1], "--labels", files[2],
+        "firmware", files[0], "--board", "tang-nano-9k", "--input", files[1], "--labels", files[2],
         "--run", "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -319,7 +319,7 @@ def test_run_on_riscv(files):
     [
         (["--board", "ulx3s-85f"], "program needs 4 outputs × "),
         (["--board", "de10"], "board must be one of"),
-        (["--board", "icebreaker", "--ram-words", "8"], "ram_words must be between 1024"),
+        (["--board", "tang-nano-9k", "--ram-words", "8"], "ram_words must be between 1024"),
         (["--board", "zcu104", "--run"], "takes neither --run nor --ram-words"),
     ],
 )
@@ -335,6 +335,6 @@ def test_compiler_that_is_not_installed(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ziglang", None)
     monkeypatch.setattr(builder.importlib.util, "find_spec", lambda _: None)
-    done = invoke("firmware", files[0], "--input", files[1], "--board", "icebreaker")
+    done = invoke("firmware", files[0], "--input", files[1], "--board", "tang-nano-9k")
     assert done.exit_code == 2
     assert "Zig's C compiler must be installed: `pip install ziglang`" in done.output
