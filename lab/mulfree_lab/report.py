@@ -215,8 +215,9 @@ def _sweep(name: str, records: list[dict[str, Any]]) -> Section:
         f"sweep-{name}",
         f"Design space: {_plain(name)}",
         f"{len(rows)} points, one design on one family each, through the family's plain synthesis "
-        "(recipe default) or the smallest result of all its recipes (best). LUT equivalents count everything that takes a look-up-table site; a product is one "
-        "weight times one activation a clock, with its share of adders, accumulators and control.",
+        "(recipe default) or the smallest result of all its recipes (best). LUT equivalents count "
+        "everything that takes a look-up-table site; a product is one weight times one activation "
+        "a clock, with its share of adders, accumulators and control.",
         tuple(figures),
         tuple(tables),
     )

@@ -14,6 +14,7 @@ from mulfree_lab.commands.estimate import command
 from mulfree_lab.estimator import (
     AXES,
     QUANTITIES,
+    RECIPES,
     RESULTS,
     TARGETS,
     count,
@@ -133,9 +134,8 @@ def test_it_says_what_it_said_of_points_held_out() -> None:
 def fresh_errors(designs: int, seed: int, target: str) -> dict[str, np.ndarray]:
     """Errors on designs of another draw than the sweep's, synthesised now."""
     kind = spec_class("array")
-    points = plan(
-        kind, {}, [axis(kind, text) for text in AXES], [target], sample=designs, seed=seed
-    ).points
+    axes = [axis(kind, text) for text in AXES]
+    points = plan(kind, {}, axes, [target], RECIPES[target], designs, seed).points
     small = [p for p in points if p.spec.core.outputs * p.spec.core.lanes <= 6]
     found: dict[str, list[float]] = {name: [] for name in QUANTITIES}
     for point in small:
@@ -147,6 +147,7 @@ def fresh_errors(designs: int, seed: int, target: str) -> dict[str, np.ndarray]:
 
 def test_it_predicts_fresh_designs() -> None:
     off = fresh_errors(9, 1001, "gowin")
+    print("errors:", off)
     assert len(off["ff"]) >= 4
     assert np.median(off["lut_equivalents"]) <= 0.15
     assert off["ff"].max() <= 0.1
