@@ -78,13 +78,17 @@ class Conv2D(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Op):
-    """A fully connected layer; `weights` has shape (outputs, inputs), the input is flattened."""
+    """A fully connected layer; `weights` has shape (outputs, inputs), the input is flattened.
+
+    `rounding` is its own, where it differs from the graph's: TFLite rounds these layers once.
+    """
 
     weights: Array
     bias: Array
     multiplier: Array
     shift: Array
     wide: bool = False
+    rounding: str = ""
     low: int
     high: int
 

@@ -74,7 +74,7 @@ def _dense(graph: Graph, op: Dense, x: Array) -> Array:
     source, target = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     flat = (x - source.zero_point).reshape(len(x), -1).astype(np.float64)
     acc = (flat @ op.weights.T.astype(np.float64)).astype(np.int64) + op.bias
-    out = scaled(op, acc, graph.rounding)
+    out = scaled(op, acc, op.rounding or graph.rounding)
     out = np.clip(out + target.zero_point, op.low, op.high)
     return out.reshape(len(x), *target.shape)
 

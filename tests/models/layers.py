@@ -286,6 +286,7 @@ CASES = {
     "max pool 5x4": lambda rng: pool(rng, "MAX", (5, 4), (3, 2), SAME),
     "mean": lambda rng: chain(rng, ("mean",), shape=(7, 5, 9)),
     "fully connected": lambda rng: chain(rng, ("dense", 21), shape=(50,)),
+    "fully connected, wide": lambda rng: chain(rng, ("dense", 400), shape=(90,)),
     "fully connected of a map": lambda rng: chain(rng, ("dense", 12, RELU), shape=(5, 4, 6)),
     "flatten": lambda rng: chain(
         rng, ("conv", 6), ("reshape", (384,)), ("dense", 10), ("softmax",)

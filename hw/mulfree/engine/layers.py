@@ -200,8 +200,9 @@ class Requantize:
     Members
     -------
     bias, multiplier, shift : (channels,), int64
-        The bias holds what the input's zero point adds. A multiplier is 0 or has its top bit
-        (2^30) set; shift from -31 to the engine's `left_shift`, positive to the left.
+        The bias holds what the input's zero point adds. A multiplier has its top bit (2^30) set
+        where there is a left shift, and else any value below 2^31; shift from -31 to the engine's
+        `left_shift`, positive to the left.
     zero_point, low, high : int
         In the activations' range.
     """

@@ -323,7 +323,8 @@ class _Reader:
             )
         low, high = self.range(target, o.FusedActivationFunction())
         factors = self.channel_factors(op, source, target, len(weights))
-        return Dense(**common, weights=weights, **factors, low=low, high=high)
+        # The kernels' matrix product scales for itself, and rounds once, other than their rest.
+        return Dense(**common, weights=weights, **factors, rounding="single", low=low, high=high)
 
     def add(self, op: Any) -> Op:
         """Read ADD."""
