@@ -58,6 +58,11 @@ from mulfree_sim.golden.lutna import error_statistics, matvec
         ),
         ({"compensation": True}, "compensation must be false when drop_digits is 0, not True"),
         ({"outputs": 3, "generators": 2}, "generators must divide outputs (3), not 2"),
+        (
+            {"outputs": 2, "generators": 2, "fill_lanes": 1},
+            "generators must be 1 with fill_lanes, not 2",
+        ),
+        ({"lanes": 4, "fill_lanes": 3}, "fill_lanes must divide lanes (4), not 3"),
         ({"digit_bits": 4, "pipeline": 2}, "pipeline must be at most the tree's 1, not 2"),
     ],
 )
@@ -128,6 +133,33 @@ def test_a_sample_of_them_simulates(iverilog: str, spec: LutNASpec) -> None:
     small = {"MULFREE_EXHAUSTIVE": "4096"}
     result = runner.regress(spec, simulator="icarus", seed=1, environment=small)
     assert result.passed, result.log
+
+
+WIDE: list[dict[str, Any]] = [
+    {"lanes": 8, "fill_lanes": 2},
+    {"lanes": 8, "fill_lanes": 8, "double_buffer": True},
+    {"lanes": 6, "fill_lanes": 3},
+    {"lanes": 3, "fill_lanes": 3, "storage": "odd", "digit_bits": 4},
+    {"lanes": 4, "fill_lanes": 4, "tables": "block", "digit_bits": 2, "table_lanes": 2},
+    {"lanes": 4, "fill_lanes": 4, "drop_digits": 3, "compensation": True},
+    {"lanes": 4, "fill_lanes": 2, "tables": "registers"},
+    {"lanes": 4, "fill_lanes": 2, "split_weight": 4},
+]
+
+
+@pytest.mark.parametrize("form", WIDE)
+def test_wide_beats_load_in_time(iverilog: str, form: dict[str, Any]) -> None:
+    del iverilog
+    small = {"MULFREE_EXHAUSTIVE": "4096"}
+    spec = LutNASpec(outputs=2, **form)
+    result = runner.regress(spec, simulator="icarus", seed=2, environment=small)
+    assert result.passed, result.log
+
+
+@pytest.mark.parametrize(("lanes", "swap"), [(36, 18), (18, 33), (9, 34)])
+def test_a_tile_of_wide_beats_takes_few_clocks(lanes: int, swap: int) -> None:
+    spec = LutNASpec(outputs=16, lanes=lanes, fill_lanes=lanes // 9)
+    assert spec.swap_clocks == swap
 
 
 def legal(**fields: Any) -> list[LutNASpec]:

@@ -11,18 +11,25 @@ from mulfree.units.core import CoreSpec
 from mulfree_sim.formal import Proof
 
 
-def proofs(spec: CoreSpec, dropped_bits: int = 0, added: int = 0) -> list[Proof]:
+def proofs(
+    spec: CoreSpec, dropped_bits: int = 0, added: int = 0, ahead: bool = False
+) -> list[Proof]:
     """Return the proofs of one core: its results, its enable, and its hand-over of tiles.
 
     An approximate core takes every activation with its lowest `dropped_bits` cleared and `added`
-    to it.
+    to it. `ahead` is as in `loading`.
     """
     found = [product(spec, dropped_bits, added)]
     if spec.latency:
         found.append(hold(spec))
     if spec.loadable:
-        found.append(loading(spec))
+        found.append(loading(spec, ahead))
     return found
+
+
+def load_bits(spec: CoreSpec) -> int:
+    """Return the width of the load stream's payload."""
+    return spec.weight_shape.width * spec.load_weights
 
 
 def load_edges(spec: CoreSpec) -> int:
@@ -55,7 +62,7 @@ def product(spec: CoreSpec, dropped_bits: int = 0, added: int = 0) -> Proof:
     """
     assert spec.latency is not None
     first = load_edges(spec) + 1  # edge 0 resets
-    words, weight = spec.outputs * spec.lanes, spec.weight_shape.width
+    words, weight = spec.load_beats, load_bits(spec)
     checks = [
         f"assert(result[{o * spec.dot_bits} +: {spec.dot_bits}] == expected_{o});"
         for o in range(spec.outputs)
@@ -82,7 +89,11 @@ endmodule
     claim = (
         f"{spec.outputs} × Σ of {spec.lanes} products equals integer arithmetic for every "
         f"{coding(spec.act_signed)} {spec.act_bits}-bit activation"
-        + (f" and every {weight}-bit weight that is loaded" if spec.loadable else "")
+        + (
+            f" and every {spec.weight_shape.width}-bit weight that is loaded"
+            if spec.loadable
+            else ""
+        )
         + (f", its low {dropped_bits} bits taken as {added}" if dropped_bits else "")
     )
     return Proof("product", claim, _files(spec, text), "top", "bmc", first + spec.latency + 1)
@@ -93,7 +104,7 @@ def hold(spec: CoreSpec) -> Proof:
     text = f"""
 module top(input clk, input rst, input en, input valid, input retire,
            input [{spec.act_bits * spec.lanes - 1}:0] act,
-           input [{spec.weight_shape.width - 1}:0] payload);
+           input [{load_bits(spec) - 1}:0] payload);
   reg held = 0;
   reg [{spec.dot_bits * spec.outputs - 1}:0] before;
   always @(posedge clk) begin
@@ -108,16 +119,17 @@ endmodule
     return Proof("hold", claim, _files(spec, text), "top", "prove", 2)
 
 
-def loading(spec: CoreSpec) -> Proof:
+def loading(spec: CoreSpec, ahead: bool = False) -> Proof:
     """A tile is in use only after all of its weights were accepted, and each retirement ends one.
 
-    Weights come, and tiles are retired while in use, at any time.
+    Weights come, and tiles are retired while in use, at any time. With `ahead` the core has room
+    for the weights of one more tile than for tiles.
     """
-    words = spec.outputs * spec.lanes
+    words = spec.load_beats
     text = f"""
 module top(input clk, input en, input valid, input want,
            input [{spec.act_bits * spec.lanes - 1}:0] act,
-           input [{spec.weight_shape.width - 1}:0] payload);
+           input [{load_bits(spec) - 1}:0] payload);
   reg started = 0;
   reg [15:0] sent = 0, retired = 0;
   wire retire = want && loaded;
@@ -129,7 +141,7 @@ module top(input clk, input en, input valid, input want,
   {instance(spec, "!started", "en", "payload", "valid", "retire")}
   always @* if (started) begin
     if (loaded) assert(sent >= (retired + 1) * {words});
-    assert(sent <= (retired + {2 if spec.double_buffer else 1}) * {words});
+    assert(sent <= (retired + {1 + spec.double_buffer + ahead}) * {words});
   end
 endmodule
 """

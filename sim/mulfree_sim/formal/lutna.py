@@ -9,6 +9,8 @@ def proofs(spec: LutNASpec) -> list[Proof]:
     dropped_bits, added = spec.drop_digits * spec.digit_bits, spec.compensation_value
     if spec.store not in ("distributed", "block"):
         return core.proofs(spec, dropped_bits, added)
+    if spec.fill_lanes:  # few clocks, which can be unrolled
+        return core.proofs(spec, dropped_bits, added, ahead=True)
     parts = tables.Parts(spec)
     return [
         tables.generator(parts),
