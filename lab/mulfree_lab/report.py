@@ -394,7 +394,8 @@ def _clouds(rows: list[dict[str, Any]], targets: list[str]) -> Figure:
     return Figure(
         _svg(canvas),
         "Every point of the sweep: what a product takes, by precision and kind. The line is the "
-        "Pareto front: nothing below it reaches that precision.",
+        "Pareto front: nothing below it reaches that precision. Block RAM is not counted as area; "
+        "the table says which designs spend it.",
     )
 
 
