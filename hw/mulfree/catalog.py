@@ -19,6 +19,7 @@ UNITS = {
     "array": "mulfree.engine.array:ArraySpec",
     "requantizer": "mulfree.engine.requantizer:RequantizerSpec",
     "dense": "mulfree.engine.dense:DenseSpec",
+    "network": "mulfree.engine.network:NetworkSpec",
     "soc": "mulfree.soc.top:SocSpec",
 }
 
