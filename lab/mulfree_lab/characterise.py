@@ -30,11 +30,15 @@ class MismatchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Design:
-    """A core under a name, and the network whose weights it is loaded with."""
+    """A core under a name, and the network whose weights it is loaded with.
+
+    `recipes` are tried instead of the run's, where there are any.
+    """
 
     name: str
     spec: CoreSpec
     network: FloatNetwork
+    recipes: tuple[str, ...] = ()
 
 
 def measure(
@@ -80,7 +84,7 @@ def _one(
     spec, text = design.spec, to_verilog(design.spec)
     best = None
     for recipe in technology.recipes():
-        if recipe.name in recipes:
+        if recipe.name in (design.recipes or recipes):
             netlist = mapped(Job(text, technology, recipe))
             counts = technology.count(netlist)
             if best is None or counts.area < best[1].area:
