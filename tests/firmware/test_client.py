@@ -252,7 +252,10 @@ def test_board_describes(board):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["compile", "mnist", "-o", "x.mfp"], "network must be one of digits, not 'mnist'"),
+        (
+            ["compile", "mnist", "-o", "x.mfp"],
+            "network must be one of digits or a .tflite or .onnx file, not 'mnist'",
+        ),
         (
             ["compile", "digits", "-o", "x.mfp", "--board", "tang-nano-9k", "--channels", "8"],
             "32 channels",
