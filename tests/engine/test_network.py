@@ -24,7 +24,7 @@ def spec(core=None, **parameters):
         ({}, {"scalers": 3}, "scalers must divide outputs (4), not 3"),
         ({"double_buffer": True}, {}, "double_buffer must be false, not True"),
         ({"act_bits": 9}, {}, "act_bits must be at most 8, not 9"),
-        ({}, {"acc_bits": 18}, "acc_bits must be at least the dot product's 20, not 18"),
+        ({}, {"acc_bits": 18}, "acc_bits must be at least the dot product's 19, not 18"),
     ],
 )
 def test_spec_refuses(core, parameters, message):
