@@ -58,7 +58,7 @@ async def equals_golden(dut, idle: float, stall: float) -> None:
     if spec.core.loadable:
         encode = spec.core.weight_format.encode
         words = [code for run in plan for code in encode(run.weights.T.ravel()).tolist()]
-        cocotb.start_soon(ports.Stream(dut, "weight").put(words, idle))
+        cocotb.start_soon(ports.Stream(dut, "weight").put(core.beats(spec.core, words), idle))
     stream = [word for run in plan for word in beats(spec, run)]
     cocotb.start_soon(ports.Stream(dut, "act").put(stream, idle))
     take = cocotb.start_soon(ports.Stream(dut, "result").get(len(expected), stall))
