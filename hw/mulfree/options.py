@@ -119,7 +119,7 @@ def spec_from_options(kind: type[Spec], values: dict[str, Any]) -> Spec:
         A value breaks a rule, with the Spec's own sentence.
     """
     given = {
-        name: _read_matrix(name, value) if isinstance(value, Path) else value
+        name: read_matrix(name, value) if isinstance(value, Path) else value
         for name, value in values.items()
         if value is not None
     }
@@ -139,7 +139,8 @@ def gather(kind: type[Spec], given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _read_matrix(name: str, path: Path) -> Any:
+def read_matrix(name: str, path: Path) -> Any:
+    """Return the rows of a matrix file, or raise a usage error that names the parameter."""
     try:
         match path.suffix:
             case ".npy":
