@@ -41,7 +41,10 @@ def test_spec_survives_json():
     "engine",
     [
         spec(chunk=16),
-        spec(PoTSpec(outputs=8, lanes=18, act_bits=6), chunk=7, scalers=4, rounding="single"),
+        pytest.param(
+            spec(PoTSpec(outputs=8, lanes=18, act_bits=6), chunk=7, scalers=4, rounding="single"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             spec(LutNASpec(outputs=4, lanes=9, digit_bits=2, generators=4), chunk=16),
             marks=pytest.mark.slow,

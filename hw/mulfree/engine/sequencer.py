@@ -327,7 +327,8 @@ class Sequencer(wiring.Component):
         # The load is counted from the beginning of the gap, into the steps if need be.
         since = Signal.like(clock)
         waiting = Signal()
-        begin = Mux(layer.weights, delays.load, 0)
+        # Without weights, when the loader is surely through with the head before.
+        begin = Mux(layer.weights, delays.load, sizes["head"])
         with m.If(fsm.ongoing("gap") & (clock == 0)):
             m.d.sync += [since.eq(1), waiting.eq(begin != 0)]
             m.d.comb += load.eq(begin == 0)
