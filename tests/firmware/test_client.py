@@ -306,17 +306,12 @@ def test_run_refuses_damage_and_silence(compiled, tmp_path):
     assert "cannot be opened" in done.output
 
 
-def _heed_interrupts():
-    """Let a child be interrupted though a shell started these tests in its background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("where", [[], ["--pty"]], ids=["tcp", "pty"])
 def test_virtual_board_command(where):
     """It says where its line is, listens on this machine only, and ends when interrupted."""
     running = subprocess.Popen(
         [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "tang-nano-9k", *where],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert running.stdout is not None
     port = running.stdout.readline().strip()
@@ -333,7 +328,7 @@ def test_virtual_board_says_who_can_reach_it():
     running = subprocess.Popen(
         [Path(sys.executable).with_name("mulfree"), "board", "--virtual", "tang-nano-9k",
          "--host", "0.0.0.0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert running.stdout is not None
     assert running.stdout.readline().startswith("socket://0.0.0.0:")
