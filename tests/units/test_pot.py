@@ -91,6 +91,7 @@ def test_every_code_times_every_activation(weight_bits, structure):
     "fields",
     [
         {"terms": 2, "weight_bits": 3},
+        {"terms": 2, "weight_bits": 2, "act_bits": 1, "reduce": "chain", "pipeline": 2},
         {"terms": 2, "lanes": 3, "outputs": 2, "structure": "lut6", "reduce": "chain"},
         {"lanes": 8, "outputs": 4, "structure": "lut6", "reduce": "chain"},
         {"lanes": 5, "outputs": 2, "act_signed": False, "double_buffer": True},

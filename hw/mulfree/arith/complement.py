@@ -87,6 +87,9 @@ def add_complement_chain(
     first = term(0, 0)
     total, part = first.value, len(first.value)
     ranks = 0
+    if count > 1 and 1 in registers:
+        total = delay(m, total, 1, enable, f"{name}_0_q")
+        ranks += 1
     for i in range(1, count):
         nxt = term(i, ranks)
         stem = f"{name}_{i}"
