@@ -50,8 +50,6 @@ class EngineShape:
         Accumulators requantized a clock: a multiple of C that divides O.
     chunk : int
         Output pixels whose accumulators are kept at a time.
-    fill_lanes : int
-        Lanes of a tile that one clock loads; a word of the weight memory is so many × O weights.
     act, weight, acc_bits
         How activations and weights are coded; width of an accumulator, which wraps around.
     left_shift : int
@@ -72,7 +70,6 @@ class EngineShape:
     slice_channels: int = 4
     scalers: int = 4
     chunk: int = 128
-    fill_lanes: int = 1
     act: Int = field(default=Int(8))
     weight: Int | PowerOfTwo = field(default=Int(8))
     acc_bits: int = 24
@@ -104,7 +101,6 @@ class EngineShape:
             slice_channels=core.lanes // TAPS,
             scalers=spec.scalers,
             chunk=spec.chunk,
-            fill_lanes=getattr(core, "fill_lanes", 1),
             act=core.act_format,
             weight=core.weight_format,
             acc_bits=spec.acc_bits,
@@ -120,11 +116,6 @@ class EngineShape:
     def lanes(self) -> int:
         """L, activations of a beat."""
         return TAPS * self.slice_channels
-
-    @property
-    def tile_words(self) -> int:
-        """Words of the weight memory that a tile takes."""
-        return -(-self.lanes // self.fill_lanes)
 
     def slices(self, channels: int) -> int:
         """Slices that so many channels take."""

@@ -262,20 +262,7 @@ class Program:
         ProgramError
             It is not a program, damaged, or of another format version.
         """
-        if len(content) < 16 or len(content) % 4:
-            raise ProgramError(f"program must be whole words, not {len(content)} bytes")
-        if content[:4] != MAGIC:
-            raise ProgramError(f"program must begin with {MAGIC.decode()}, not {content[:4]!r}")
-        words = np.frombuffer(content, "<i4")
-        if words[1] != FORMAT:
-            raise ProgramError(f"program's format must be {FORMAT}, not {words[1]}")
-        if words[2] != len(words):
-            raise ProgramError(
-                f"program must have the {words[2]} words it states, not {len(words)}"
-            )
-        crc, stated = zlib.crc32(content[:-4]), int(words[-1]) & 0xFFFFFFFF
-        if crc != stated:
-            raise ProgramError(f"program's CRC-32 must be {stated:#010x}, not {crc:#010x}")
+        whole_words(content, MAGIC, FORMAT, header=3)
         try:
             program = cls(**_read(_Words(content[12:-4])))
             same = program.to_bytes() == content
@@ -284,6 +271,34 @@ class Program:
         if not same:
             raise ProgramError("program's layout must follow from its layers, not differ from them")
         return program
+
+
+def whole_words(content: bytes, magic: bytes, version: int, header: int) -> NDArray[np.int64]:
+    """Return a file's words once its frame is right: magic, format, number of words, CRC-32.
+
+    Parameters
+    ----------
+    header
+        Words that a file has at the least, beside the CRC.
+
+    Raises
+    ------
+    ProgramError
+        It is not a program, damaged, or of another format version.
+    """
+    if len(content) < 4 * (header + 1) or len(content) % 4:
+        raise ProgramError(f"program must be whole words with a header, not {len(content)} bytes")
+    if content[:4] != magic:
+        raise ProgramError(f"program must begin with {magic.decode()}, not {content[:4]!r}")
+    words = np.frombuffer(content, "<u4").astype(np.int64)
+    if words[1] != version:
+        raise ProgramError(f"program's format must be {version}, not {words[1]}")
+    if words[2] != len(words):
+        raise ProgramError(f"program must have the {words[2]} words it states, not {len(words)}")
+    crc = zlib.crc32(content[:-4])
+    if crc != words[-1]:
+        raise ProgramError(f"program's CRC-32 must be {words[-1]:#010x}, not {crc:#010x}")
+    return words
 
 
 def _coding_words(shape: EngineShape) -> dict[str, int]:

@@ -53,7 +53,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mulfree.engine.program import Coding, ProgramError
+from mulfree.engine.program import Coding, ProgramError, whole_words
 from mulfree.formats import Int, PowerOfTwo
 from mulfree.soc.registers import register_map
 
@@ -285,22 +285,7 @@ class Program:
         ProgramError
             It is not a program, damaged, or of another format version.
         """
-        if len(content) < 4 * HEADER_WORDS or len(content) % 4:
-            raise ProgramError(
-                f"program must be whole words with a header, not {len(content)} bytes"
-            )
-        words = np.frombuffer(content, "<u4").astype(np.int64)
-        if words[0] != MAGIC:
-            raise ProgramError(f"program must begin with MFP1, not {content[:4]!r}")
-        if words[1] != FORMAT:
-            raise ProgramError(f"program's format must be {FORMAT}, not {words[1]}")
-        if words[2] != len(words):
-            raise ProgramError(
-                f"program must have the {words[2]} words it states, not {len(words)}"
-            )
-        crc = zlib.crc32(content[:-4])
-        if crc != words[-1]:
-            raise ProgramError(f"program's CRC-32 must be {words[-1]:#010x}, not {crc:#010x}")
+        words = whole_words(content, MAGIC.to_bytes(4, "little"), FORMAT, HEADER_WORDS)
         target = Target(*(int(w) for w in words[3:6]))
         width = int(words[8] & 0xFFFF)
         layers = []
