@@ -10,7 +10,7 @@ from mulfree.engine.accumulators import Accumulators
 from mulfree.engine.geometry import Geometry
 from mulfree.engine.maps import block_memory
 from mulfree.engine.pipeline import delayed, pulses, register
-from mulfree.engine.scaler import Scaler
+from mulfree.engine.scaler import Adder, AdderSpec, Scaler
 
 
 class Drain(wiring.Component):
@@ -65,11 +65,11 @@ class Drain(wiring.Component):
     def latency(geometry: Geometry) -> int:
         """Edges from asking for accumulators to their activations."""
         return (
-            Accumulators.DRAIN + 1 + geometry.scaler.latency + 3 + geometry.sum_scaler.latency + 1
+            Accumulators.DRAIN + 1 + geometry.scaler.latency + 2 + AdderSpec.LATENCY + 1
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build the walk over chunks, the parameters, both scalers, the kept activations."""
+        """Build the walk over chunks, the parameters, scalers, adders, the kept activations."""
         m = Module()
         geometry, layer = self._geometry, self.layer
         asking, row = self._walk(m)
@@ -163,8 +163,8 @@ class Drain(wiring.Component):
     def _add(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> None:
         """Add the kept activations where the layer asks for it, and keep what it is to keep.
 
-        Edges behind the first scalers' outputs: 1 and 2 look up the terms, 3 adds them, then the
-        second scalers, then the choice.
+        Edges behind the scalers' outputs: 1 and 2 look up the terms, then the adders, then the
+        choice.
         """
         geometry, layer = self._geometry, self.layer
         bits = geometry.core.act_bits
@@ -186,7 +186,7 @@ class Drain(wiring.Component):
         for lane in range(geometry.scalers):
             terms = []
             for name, address in (("own", own[lane]), ("kept", other.word_select(lane, bits))):
-                table = block_memory(geometry.term_bits, geometry.term_count)
+                table = block_memory(geometry.adder.term_bits, geometry.term_count)
                 m.submodules[f"{name}_{lane}"] = table
                 fill, read = table.write_port(), table.read_port()
                 m.d.comb += [
@@ -196,22 +196,18 @@ class Drain(wiring.Component):
                     read.addr.eq(address),
                 ]
                 terms.append(register(m, read.data.as_signed(), f"{name}_{lane}_q"))
-            scaler = Scaler(geometry.sum_scaler)
-            m.submodules[f"sum_scaler_{lane}"] = scaler
+            adder = Adder(geometry.adder)
+            m.submodules[f"adder_{lane}"] = adder
             m.d.comb += [
-                scaler.acc.eq(register(m, terms[0] + terms[1], f"sum_{lane}")),
-                scaler.row.bias.eq(0),
-                *(
-                    scaler.row[name].eq(layer[f"sum_{name}"])
-                    for name in geometry.sum_scaler.parameters
-                    if name != "bias"
-                ),
-                scaler.zero_point.eq(layer.sum_zero),
-                scaler.low.eq(layer.sum_low),
-                scaler.high.eq(layer.sum_high),
+                adder.own.eq(terms[0]),
+                adder.kept.eq(terms[1]),
+                adder.right.eq(layer.sum_right),
+                adder.zero_point.eq(layer.sum_zero),
+                adder.low.eq(layer.sum_low),
+                adder.high.eq(layer.sum_high),
             ]
-            sums.append(scaler.out)
-        alone = delayed(m, Cat(*own), 3 + geometry.sum_scaler.latency, "alone")
+            sums.append(adder.out)
+        alone = delayed(m, Cat(*own), 2 + AdderSpec.LATENCY, "alone")
         chosen = register(m, Mux(layer.add, Cat(*sums), alone), "chosen")
         m.d.comb += [
             self.payload.eq(chosen),

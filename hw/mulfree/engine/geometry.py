@@ -10,7 +10,7 @@ from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from mulfree.catalog import KINDS
-from mulfree.engine.scaler import ScalerSpec
+from mulfree.engine.scaler import AdderSpec, ScalerSpec
 from mulfree.spec import Spec, SpecError, choice, integer, nested
 from mulfree.units.core import CoreSpec
 
@@ -109,24 +109,22 @@ class Geometry(Spec):
     @property
     def scaler(self) -> ScalerSpec:
         """What turns an accumulator into an activation."""
-        return self._scaler(self.acc_bits)
-
-    @property
-    def sum_scaler(self) -> ScalerSpec:
-        """What turns the sum of two residual terms into an activation."""
-        return self._scaler(self.term_bits + 1)
-
-    @property
-    def term_bits(self) -> int:
-        """Width of a residual term: a factor of at most 1 is in it, so it grows by no more."""
-        return self.core.act_bits + TERM_SHIFT + 1
-
-    def _scaler(self, bits: int) -> ScalerSpec:
         return ScalerSpec(
-            acc_bits=bits,
+            acc_bits=self.acc_bits,
             out_bits=self.core.act_bits,
             out_signed=self.core.act_signed,
             left_shift=self.left_shift,
+            rounding=self.rounding,
+        )
+
+    @property
+    def adder(self) -> AdderSpec:
+        """What turns two residual terms into an activation."""
+        return AdderSpec(
+            # A term's own factor is at most 1, so that it grows by no more.
+            sum_bits=self.core.act_bits + TERM_SHIFT + 2 + self.left_shift,
+            out_bits=self.core.act_bits,
+            out_signed=self.core.act_signed,
             rounding=self.rounding,
         )
 
@@ -206,7 +204,8 @@ class Geometry(Spec):
     @property
     def term_layout(self) -> data.StructLayout:
         """What an activation of the layer and one of the kept map stand for in their sum."""
-        return data.StructLayout({"own": signed(self.term_bits), "kept": signed(self.term_bits)})
+        term = signed(self.adder.term_bits)
+        return data.StructLayout({"own": term, "kept": term})
 
     @property
     def term_count(self) -> int:
@@ -266,11 +265,7 @@ class Geometry(Spec):
                 "zero": act,
                 "low": act,
                 "high": act,
-                **{
-                    f"sum_{name}": shape
-                    for name, shape in self.sum_scaler.parameters.items()
-                    if name != "bias"
-                },
+                "sum_right": self.adder.right,
                 "sum_zero": act,
                 "sum_low": act,
                 "sum_high": act,

@@ -433,8 +433,18 @@ class _Lane:
             if place < spec.steps - 1:
                 multiples = {n: register(value) for n, value in multiples.items()}
                 factor = register(factor[spec.step_bits :])
-        nudged = register(self.nudged(partial, right))
-        return self.clamped(register(nudged >> register(right)))
+        return self.rounded(m, partial, right)
+
+    def rounded(self, m: Module, partial: Value, right: Value) -> Value:
+        """Return the output of the last partial sum, two registers later."""
+        nudged, shift = Signal(self.partial_shape), Signal.like(right)
+        scaled = Signal(self.partial_shape)
+        m.d.sync += [
+            nudged.eq(self.nudged(partial, right)),
+            shift.eq(right),
+            scaled.eq(nudged >> shift),
+        ]
+        return self.clamped(scaled)
 
 
 def _select(multiples: dict[int, Value], digit: Value) -> Value:
