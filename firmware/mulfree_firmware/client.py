@@ -14,8 +14,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mulfree.engine.network import NetworkSpec
+from mulfree.soc.networksoc import NetworkSocSpec
 from mulfree.soc.program import Program, Target
 from mulfree.soc.registers import register_map
+from mulfree.spec import SpecError
 from mulfree_firmware.line import Line, LineError
 
 MAP = register_map()
@@ -28,12 +31,19 @@ class BoardError(RuntimeError):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a board says that it is."""
+    """What a board says that it is.
+
+    Members
+    -------
+    network
+        Its network engine; None where it runs dense layers.
+    """
 
     version: int
     target: Target
     program_words: int
     data_words: int
+    network: NetworkSpec | None = None
 
     @property
     def kind(self) -> str:
@@ -43,9 +53,12 @@ class Capabilities:
 
     def describe(self) -> str:
         """Return it in one line."""
+        own = "data memory"
+        if self.network is not None:
+            own = f"each bank of map memory, {self.network.keep_words} of residual memory"
         return (
             f"{self.kind}: {self.target.describe()}, {self.program_words} words of program memory, "
-            f"{self.data_words} of data memory"
+            f"{self.data_words} of {own}"
         )
 
 
@@ -82,7 +95,7 @@ class Board:
         self.line = line
         self._attempts = attempts
         self._patience = patience
-        self._loaded: int | None = None  # CRC of the program that the board is thought to hold
+        self.loaded: int | None = None  # CRC of the program that the board is thought to hold
 
     def discover(self) -> Capabilities:
         """Ask the board what it is; two answers in a row must agree.
@@ -92,7 +105,7 @@ class Board:
         BoardError
             Nobody answers, or its register map is another one.
         """
-        return self._repeat("identification", self._discover)
+        return self.repeat("identification", self._discover)
 
     def _discover(self) -> Capabilities:
         first, last = MAP.id.offset, MAP.data_size.offset
@@ -110,7 +123,24 @@ class Board:
                 f"register map's version must be {major.reset}, not {major.of(of['version'])}"
             )
         target = Target(of["engine"], of["shape"], of["limits"])
-        return Capabilities(of["version"], target, of["program_size"], of["data_size"])
+        runs = MAP.engine.fields["runs"]
+        network = None
+        if runs.of(of["engine"]) == runs.encoding["network"]:
+            network = self._described()
+        return Capabilities(of["version"], target, of["program_size"], of["data_size"], network)
+
+    def _described(self) -> NetworkSpec:
+        """Read what a board says of its network engine."""
+        (size,) = self.line.read(MAP.about_size.offset)
+        if not 0 < size <= 4 * MAP.about.words:
+            raise LineError(f"description must have up to {4 * MAP.about.words} bytes, not {size}")
+        words = self.line.read(MAP.about.offset, -(-size // 4))
+        if words != self.line.read(MAP.about.offset, len(words)):
+            raise LineError("two descriptions in a row differ")
+        try:
+            return NetworkSocSpec.described(np.array(words, "<u4").tobytes()[:size])
+        except SpecError as error:
+            raise BoardError(str(error)) from None
 
     def read_memory(self, window: str, start: int, count: int) -> list[int]:
         """Read words of the `program` or `data` memory.
@@ -133,7 +163,7 @@ class Board:
                 raise LineError("two readings in a row differ")
             return words
 
-        return self._repeat("reading", twice)
+        return self.repeat("reading", twice)
 
     def run(self, program: Program, inputs: ArrayLike) -> RunResult:
         """Run a program on coded inputs, shape (images, inputs), batch by batch.
@@ -148,6 +178,8 @@ class Board:
         act = np.asarray(inputs)
         program.pack(act)  # refuse before anything is sent
         able = self.discover()
+        if able.network is not None:
+            raise BoardError(f"the board must run dense layers, not networks: {able.describe()}")
         program.check_runs_on(able.target, able.program_words, able.data_words)
         words = program.to_words()
         outputs, cycles, repeated = [], 0, 0
@@ -160,7 +192,7 @@ class Board:
                 tries += 1
                 return self._run_batch(program, words, batch)
 
-            found, clocks = self._repeat("run", once)
+            found, clocks = self.repeat("run", once)
             outputs.append(found)
             cycles += clocks
             repeated += tries - 1
@@ -176,17 +208,15 @@ class Board:
         line, body = self.line, words[:-1].tobytes()
         crc = zlib.crc32(body)
         packed = program.pack(batch)
-        if self._loaded != crc:
+        if self.loaded != crc:
             line.write(MAP.program.offset, words.tolist())
-        self._loaded = None  # until the board has shown that it holds it
+        self.loaded = None  # until the board has shown that it holds it
         line.write(MAP.data.offset + 4 * program.bases[0], packed.tolist())
         line.write(MAP.images.offset, [len(batch)])
         line.write(MAP.control.offset, [MAP.control.pack(start=1)])
-        self._wait()
-        first, last = MAP.status.offset, MAP.output_crc.offset
-        state = line.read(first, (last - first) // 4 + 1)
-        of = {r.name: state[(r.offset - first) // 4] for r in _in(first, last)}
-        self._check_error(of)
+        self.wait()
+        of = self.state()
+        self.check_error(of)
         result = line.read(
             MAP.data.offset + 4 * program.bases[-1], program.strides[-1] * len(batch)
         )
@@ -201,10 +231,16 @@ class Board:
                     f"{what} must have CRC-32 {own:#010x} on the board, "
                     f"not {of[f'{what}_crc']:#010x}"
                 )
-        self._loaded = crc
+        self.loaded = crc
         return program.unpack(returned, len(batch)), of["cycles"]
 
-    def _wait(self) -> None:
+    def state(self) -> dict[str, int]:
+        """Return the registers that a run leaves."""
+        first, last = MAP.status.offset, MAP.output_crc.offset
+        words = self.line.read(first, (last - first) // 4 + 1)
+        return {r.name: words[(r.offset - first) // 4] for r in _in(first, last)}
+
+    def wait(self) -> None:
         """Wait for the end of a run."""
         status = MAP.status.fields
         end = time.monotonic() + self._patience
@@ -218,20 +254,20 @@ class Board:
                 self.line.write(MAP.control.offset, [MAP.control.pack(abort=1)])
                 raise LineError(f"the run must end within {self._patience} s")
 
-    def _check_error(self, of: dict[str, int]) -> None:
+    def check_error(self, of: dict[str, int]) -> None:
         """Raise what the board reports; a damaged load may be the reason, so it is tried again."""
         code = MAP.error.fields["code"].of(of["error"])
         if MAP.status.fields["error"].of(of["status"]) or code:
             names = {v: k for k, v in MAP.error.fields["code"].encoding.items()}
             raise LineError(f"the board reports error {code} ({names.get(code, 'unknown')})")
 
-    def _repeat(self, what: str, once: Callable[[], T]) -> T:
+    def repeat(self, what: str, once: Callable[[], T]) -> T:
         """Do something until it comes through; bring the line back in step in between."""
         error: LineError | None = None
         for attempt in range(self._attempts):
             try:
                 if attempt:
-                    self._loaded = None
+                    self.loaded = None
                     self.line.resynchronise()
                     self.line.write(MAP.control.offset, [MAP.control.pack(abort=1)])
                 return once()

@@ -21,6 +21,7 @@ UNITS = {
     "dense": "mulfree.engine.dense:DenseSpec",
     "network": "mulfree.engine.network:NetworkSpec",
     "soc": "mulfree.soc.top:SocSpec",
+    "networksoc": "mulfree.soc.networksoc:NetworkSocSpec",
 }
 
 #: The matrix-vector cores that an array can be built from.

@@ -3,6 +3,7 @@
 import io
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ from mulfree_models.digits import accuracy
 
 #: A port that is a word, not a URL.
 GOLDEN, SIM, RISCV = "golden", "sim", "riscv"
+#: How long the answer of a simulated board may take, behind a whole burst of words.
+SIMULATION_SECONDS = 60.0
 
 
 def execute(
@@ -35,11 +38,7 @@ def execute(
         It cannot run there, or does not come through.
     """
     if isinstance(program, NetworkProgram):
-        if on != GOLDEN:
-            raise ProgramError(f"a network's program must run on {GOLDEN}, not {on}")
-        from mulfree_sim.golden import network
-
-        return RunResult(network.results(program, inputs), 0, 0)
+        return execute_network(program, inputs, on, baud)
     if on == RISCV:
         from mulfree_firmware import riscv
 
@@ -54,9 +53,38 @@ def execute(
 
             running = VirtualBoard(on_the_line(system_for(program)))
             on = stack.enter_context(running).port
-        line = Line(on, baud=baud)
-        stack.callback(line.close)
-        return Board(line).run(program, inputs)
+        return _board(stack, on, baud).run(program, inputs)
+
+
+def execute_network(
+    program: NetworkProgram, inputs: NDArray[np.int64], on: str, baud: int
+) -> RunResult:
+    """Run a program of the network engine; what it raises is `execute`'s."""
+    from mulfree_sim.golden import network as golden
+
+    if on == GOLDEN:
+        return RunResult(golden.results(program, inputs), 0, 0)
+    if on == RISCV:
+        raise ProgramError(f"a network must run on {GOLDEN}, {SIM} or a port, not {on}")
+    from mulfree_firmware import network
+
+    with ExitStack() as stack:
+        if on == SIM:
+            from mulfree.soc.networksoc import NetworkSocSpec
+            from mulfree_sim.virtual_board import VirtualBoard, on_the_line
+
+            running = VirtualBoard(on_the_line(NetworkSocSpec.for_program(program)))
+            on = stack.enter_context(running).port
+        found = network.run(_board(stack, on, baud), program, inputs)
+    return replace(found, outputs=golden.finish(program, found.outputs))
+
+
+def _board(stack: ExitStack, port: str, baud: int) -> Board:
+    """Return the board on a port; one behind a socket may be simulated, and takes its time."""
+    slow = port.startswith("socket://")
+    line = Line(port, baud=baud, timeout=SIMULATION_SECONDS if slow else 1.0)
+    stack.callback(line.close)
+    return Board(line, patience=SIMULATION_SECONDS if slow else 10.0)
 
 
 def system_for(program: Program) -> SocSpec:
@@ -198,7 +226,7 @@ def command(
         raise click.ClickException(str(error)) from None
     if output is not None:
         content = io.BytesIO()
-        np.save(content, found.outputs)
+        np.save(content, np.ascontiguousarray(found.outputs))
         try:
             write_bytes(output, content.getvalue())
         except OSError as error:

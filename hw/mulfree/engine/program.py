@@ -193,7 +193,7 @@ class Program:
         """Return what the map memory holds for one input, shape (9, map_words, C)."""
         C = self.shape.slice_channels
         memory = np.zeros((TAPS, self.map_words, C), np.int64)
-        where, whole = self._words(self.input)
+        where, whole = self.places(self.input)
         padded = np.zeros((self.input.pixels, whole * C), np.int64)
         padded[:, : self.input.channels] = np.asarray(codes).reshape(self.input.pixels, -1)
         memory[where] = padded.reshape(-1, C)
@@ -201,11 +201,11 @@ class Program:
 
     def take(self, memory: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the output in a map memory, shape `output_shape`; the softmax is not in it."""
-        where, _ = self._words(self.output)
+        where, _ = self.places(self.output)
         pixels = memory[where].reshape(self.output.pixels, -1)[:, : self.output.channels]
         return pixels.reshape(self.output_shape)
 
-    def _words(self, m: FeatureMap) -> tuple[tuple[NDArray, NDArray], int]:
+    def places(self, m: FeatureMap) -> tuple[tuple[NDArray, NDArray], int]:
         """Return bank and address of every word of a map, and its slices."""
         slices = self.shape.slices(m.channels)
         y, x, s = (a.ravel() for a in np.indices((m.height, m.width, slices)))

@@ -3,34 +3,30 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
-from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.hdl import C, Module, Mux, ResetInserter, Signal
+from amaranth.lib import memory
+from amaranth.lib.wiring import In, Out
 
 from mulfree.catalog import KINDS
 from mulfree.engine.dense import DenseSpec
-from mulfree.soc.axi import AxiLite, AxiLiteBridge
-from mulfree.soc.bus import Bus, RegisterFile
+from mulfree.soc.bus import RegisterFile
 from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
 from mulfree.soc.sequencer import Sequencer
-from mulfree.soc.uart import UartBone
-from mulfree.spec import Spec, SpecError, choice, integer, nested
+from mulfree.soc.system import Access, Reply, System, SystemSpec, target_of
+from mulfree.spec import SpecError, choice, integer, nested
 from mulfree.units.core import CoreSpec
 from mulfree.units.lutna import LutNASpec
 from mulfree.units.pot import PoTSpec
 
-BRIDGES = ("uart", "wishbone", "axilite")
-
 
 @dataclass(frozen=True, kw_only=True)
-class SocSpec(Spec):
+class SocSpec(SystemSpec):
     """A whole system: engine, memories and registers behind a UART, Wishbone or AXI4-Lite."""
 
     unit: ClassVar[str] = "soc"
 
     core: CoreSpec = nested(KINDS, "what the products are made of")
-    bridge: str = choice("uart", BRIDGES, "what the outside speaks")
     acc_bits: int = integer(32, 4, 32, "width of an accumulator, two's complement")
     acc_slots: int = integer(16, 1, 1024, "images of a batch")
     channels: int = integer(64, 1, 4096, "output channels of the widest layer")
@@ -41,8 +37,6 @@ class SocSpec(Spec):
     scaler_digits: int = integer(2, 1, 16, "two-bit digits that the requantizer sums in one clock")
     program_words: int = integer(2048, 64, 65536, "program memory, words of 32 bits")
     data_words: int = integer(1024, 16, 65536, "data memory, words of 32 bits")
-    bit_clocks: int = integer(217, 4, 65536, "clocks of a bit on the UART")
-    timeout_bits: int = integer(21, 8, 30, "the UART forgets a command after 2^n silent clocks")
 
     def check(self) -> None:
         """Check what memories of bytes and words ask of the engine."""
@@ -78,30 +72,14 @@ class SocSpec(Spec):
     @property
     def target(self) -> Target:
         """What the registers `engine`, `shape` and `limits` read."""
-        m, core = register_map(), self.core
-        kinds = m.engine.fields["kind"].encoding
-        coding = m.engine.fields["coding"].encoding
-        match core:
-            case PoTSpec():
-                how = "power_of_two" if core.terms == 1 else "two_powers"
-            case LutNASpec() if core.drop_digits:
-                how = "approximate"
-            case _:
-                how = "integer"
-        return Target(
-            engine=m.engine.pack(
-                kind=kinds[core.unit],
-                act_bits=core.act_bits,
-                act_signed=int(core.act_signed),
-                coding=coding[how],
-                weight_bits=core.weight_bits,
-                acc_bits=self.acc_bits,
-                double_rounding=int(self.rounding == "double"),
-            ),
-            shape=m.shape.pack(outputs=core.outputs, lanes=core.lanes),
-            limits=m.limits.pack(
-                slots=self.acc_slots, channels=self.channels, left_shift=self.left_shift
-            ),
+        return target_of(
+            self.core,
+            runs="dense",
+            acc_bits=self.acc_bits,
+            rounding=self.rounding,
+            slots=self.acc_slots,
+            channels=self.channels,
+            left_shift=self.left_shift,
         )
 
     @classmethod
@@ -148,47 +126,25 @@ class SocSpec(Spec):
         return Soc(self)
 
 
-def _flat(prefix: str, signature: wiring.Signature) -> dict[str, Any]:
-    """Return a signature's members as ports ``prefix_member``, as bus tools look for them."""
-    return {f"{prefix}_{name}": member.flip() for name, member in signature.members.items()}
-
-
-class Soc(wiring.Component):
-    """Registers, program memory and data memory on a bus; a sequencer that runs the engine on them.
+class Soc(System):
+    """Program memory and data memory on a bus; a sequencer that runs the dense engine on them.
 
     Members
     -------
-    interrupt : Out(1)
-        A pending interrupt is enabled.
-    uart_rx, uart_tx : UART only
-    bus : In(Bus()), Wishbone only
-        Wishbone B4 classic, 32 bits, word addresses.
-    s_axi_… : AXI4-Lite only
     s_axis_…, m_axis_… : AXI4-Lite only
         AXI-Streams of words: inputs and outputs of a run started with `control.streams`.
     """
 
     port_help = {
-        "interrupt": "a pending interrupt is enabled",
-        "uart_rx": "UART from the host",
-        "uart_tx": "UART to the host",
-        "bus": "Wishbone B4 classic, 32 bits, word addresses",
-        **{f"s_axi_{name}": "AXI4-Lite slave" for name in AxiLite().members},
+        **System.port_help,
         **{f"s_axis_{n}": "inputs as AXI-Stream" for n in ("tdata", "tvalid", "tready", "tlast")},
         **{f"m_axis_{n}": "outputs as AXI-Stream" for n in ("tdata", "tvalid", "tready", "tlast")},
     }
 
     def __init__(self, spec: SocSpec) -> None:
-        ports: dict[str, Any] = {"interrupt": Out(1)}
-        match spec.bridge:
-            case "uart":
-                ports |= {"uart_rx": In(1, init=1), "uart_tx": Out(1, init=1)}
-            case "wishbone":
-                ports |= {"bus": In(Bus())}
-            case "axilite":
-                ports |= _flat("s_axi", AxiLite())
+        ports: dict[str, Any] = {}
         if spec.streams:
-            ports |= {
+            ports = {
                 "s_axis_tdata": In(32),
                 "s_axis_tvalid": In(1),
                 "s_axis_tready": Out(1),
@@ -198,18 +154,14 @@ class Soc(wiring.Component):
                 "m_axis_tready": In(1),
                 "m_axis_tlast": Out(1),
             }
-        super().__init__(ports)
+        super().__init__(spec, **ports)
         self.spec = spec
 
-    def elaborate(self, platform: object) -> Module:
-        """Connect bridge, registers, memories and sequencer."""
-        m = Module()
+    def engine(self, m: Module, registers: RegisterFile, access: Access) -> Reply:
+        """Connect memories and sequencer."""
         spec = self.spec
-        m.submodules.registers = registers = RegisterFile()
         sequencer = Sequencer(spec.dense, spec.target, spec.program_words, spec.data_words)
         m.submodules.sequencer = ResetInserter(registers.control__abort)(sequencer)
-        bus = self._bridge(m)
-
         m.submodules.program_memory = program = memory.Memory(
             shape=32, depth=spec.program_words, init=[]
         )
@@ -218,88 +170,37 @@ class Soc(wiring.Component):
         program_read, program_write = program.read_port(), program.write_port(granularity=8)
         data_read, data_write = data.read_port(), data.write_port(granularity=8)
 
-        request, known, write = Signal(), Signal(), Signal()
-        to_registers, to_program, to_data = Signal(), Signal(), Signal()
-        offset = bus.adr[:16]
-        windows = register_map().windows
+        offset, free = access.offset, ~sequencer.busy
+        to_program, to_data, from_program = Signal(), Signal(), Signal()
         m.d.comb += [
-            request.eq(bus.cyc & bus.stb & ~bus.ack & ~bus.err),
-            to_registers.eq(bus.adr[16:] == 0),
-            to_program.eq(bus.adr[16:] == windows["program"].offset >> 18),
-            to_data.eq(bus.adr[16:] == windows["data"].offset >> 18),
-            known.eq(
-                (to_registers & registers.known & (bus.adr[len(registers.word) : 16] == 0))
-                | (to_program & ~sequencer.busy & (offset < spec.program_words))
-                | (to_data & ~sequencer.busy & (offset < spec.data_words))
-            ),
-            write.eq(request & known & bus.we),
-            registers.word.eq(bus.adr),
-            registers.data.eq(bus.dat_w),
-            registers.write.eq(write & to_registers),
-            registers.status__bus_error__set.eq(request & ~known),
+            to_program.eq(access.to["program"] & free & (offset < spec.program_words)),
+            to_data.eq(access.to["data"] & free & (offset < spec.data_words)),
         ]
-        value, from_program, from_data = Signal(32), Signal(), Signal()
-        m.d.sync += [
-            bus.ack.eq(request & known),
-            bus.err.eq(request & ~known),
-            value.eq(registers.read),
-            from_program.eq(to_program),
-            from_data.eq(to_data),
-        ]
-        m.d.comb += bus.dat_r.eq(
-            Mux(from_program, program_read.data, Mux(from_data, data_read.data, value))
-        )
-
+        m.d.sync += from_program.eq(to_program)
+        write = access.request & access.write
         m.d.comb += [
             program_read.addr.eq(Mux(sequencer.busy, sequencer.program_addr, offset)),
             program_read.en.eq(Mux(sequencer.busy, sequencer.program_en, 1)),
             program_write.addr.eq(offset),
-            program_write.data.eq(bus.dat_w),
-            program_write.en.eq(Mux(write & to_program, bus.sel, 0)),
+            program_write.data.eq(access.data),
+            program_write.en.eq(Mux(write & to_program, access.sel, 0)),
             sequencer.program_data.eq(program_read.data),
             data_read.addr.eq(Mux(sequencer.busy, sequencer.data_addr, offset)),
             data_read.en.eq(Mux(sequencer.busy, sequencer.data_en, 1)),
             data_write.addr.eq(Mux(sequencer.busy, sequencer.store_addr, offset)),
-            data_write.data.eq(Mux(sequencer.busy, sequencer.store_data, bus.dat_w)),
+            data_write.data.eq(Mux(sequencer.busy, sequencer.store_data, access.data)),
             data_write.en.eq(
-                Mux(sequencer.busy, sequencer.store_en, Mux(write & to_data, bus.sel, 0))
+                Mux(sequencer.busy, sequencer.store_en, Mux(write & to_data, access.sel, 0))
             ),
             sequencer.data_data.eq(data_read.data),
         ]
         self._connect_registers(m, registers, sequencer)
-        return m
-
-    def _bridge(self, m: Module) -> Any:
-        """Return the bus inside."""
-        spec = self.spec
-        bus = Bus().flip().create()
-        match spec.bridge:
-            case "uart":
-                m.submodules.bridge = bridge = UartBone(spec.bit_clocks, spec.timeout_bits)
-                m.d.comb += [bridge.rx.eq(self.uart_rx), self.uart_tx.eq(bridge.tx)]
-                connect(m, bridge.bus, bus)
-            case "wishbone":
-                return self.bus
-            case "axilite":
-                m.submodules.bridge = bridge = AxiLiteBridge()
-                for name, member in AxiLite().members.items():
-                    outside, inside = getattr(self, f"s_axi_{name}"), getattr(bridge.axi, name)
-                    to, of = (inside, outside) if member.flow == Out else (outside, inside)
-                    m.d.comb += to.eq(of)
-                connect(m, bridge.bus, bus)
-        return bus
+        word = Mux(from_program, program_read.data, data_read.data)
+        return Reply(known=to_program | to_data, ready=C(1), word=word)
 
     def _connect_registers(self, m: Module, registers: RegisterFile, sequencer: Sequencer) -> None:
-        """Connect every register field to what it shows or controls."""
-        spec, described = self.spec, register_map()
-        target = spec.target
-        for register, word in (
-            (described.engine, target.engine),
-            (described.shape, target.shape),
-            (described.limits, target.limits),
-        ):
-            for name, field in register.fields.items():
-                m.d.comb += getattr(registers, f"{register.name}__{name}").eq(field.of(word))
+        """Connect the registers that show and control a run."""
+        spec = self.spec
         failed = sequencer.error != 0
         m.d.comb += [
             registers.program_size__words.eq(spec.program_words),
@@ -311,7 +212,6 @@ class Soc(wiring.Component):
             registers.status__error.eq(failed),
             registers.error__code.eq(sequencer.error),
             registers.interrupt_pending__done__set.eq(sequencer.ended),
-            self.interrupt.eq(registers.interrupt_pending__done & registers.interrupt_enable__done),
             registers.cycles__clocks.eq(sequencer.cycles),
             registers.program_crc__crc.eq(sequencer.program_crc),
             registers.input_crc__crc.eq(sequencer.input_crc),

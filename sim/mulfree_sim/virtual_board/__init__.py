@@ -20,7 +20,7 @@ from mulfree.emit import module_name, to_verilog, versions
 from mulfree.files import write_text
 from mulfree.soc import riscv
 from mulfree.soc.riscv import RiscvSpec
-from mulfree.soc.top import SocSpec
+from mulfree.soc.system import SystemSpec
 from mulfree_sim.runner import SimulationError, cache_directory, search_path
 
 #: Clocks of a bit on the simulated line: as few as the receiver takes, for speed.
@@ -38,7 +38,7 @@ _BUILD_ARGS = (
 
 
 #: What can be on a board: a system, or one with a soft core beside it.
-Whole = TypeVar("Whole", SocSpec, RiscvSpec)
+Whole = TypeVar("Whole", bound=SystemSpec | RiscvSpec)
 
 
 def on_the_line(spec: Whole, timeout_bits: int = TIMEOUT_BITS) -> Whole:
@@ -51,7 +51,7 @@ def on_the_line(spec: Whole, timeout_bits: int = TIMEOUT_BITS) -> Whole:
     )
 
 
-def build(spec: SocSpec | RiscvSpec) -> Path:
+def build(spec: SystemSpec | RiscvSpec) -> Path:
     """Compile a virtual board, or find it compiled; return the program.
 
     Raises
@@ -105,7 +105,7 @@ def build(spec: SocSpec | RiscvSpec) -> Path:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _generators(spec: SocSpec | RiscvSpec) -> str:
+def _generators(spec: SystemSpec | RiscvSpec) -> str:
     """Return a hash of all that the Verilog of a system depends on."""
     made_from = hashlib.sha256()
     for text in (spec.to_json(), repr(versions())):
@@ -135,7 +135,7 @@ class VirtualBoard:
 
     def __init__(
         self,
-        spec: SocSpec | RiscvSpec,
+        spec: SystemSpec | RiscvSpec,
         *,
         host: str = "127.0.0.1",
         tcp_port: int = 0,
