@@ -38,6 +38,9 @@ from mulfree_sim.golden.requantizer import multiply_by_quantized_multiplier
 Array = NDArray[np.int64]
 Shape3 = tuple[int, int, int]
 
+#: Rows, and columns, of a window.
+WINDOW = 3
+
 
 @dataclass(kw_only=True)
 class Draft:
@@ -394,6 +397,8 @@ class _Lowering:
         )  # fmt: skip
         draft.stride, draft.origin = op.stride, (-top, -left)
         draft.macs = int(np.prod(draft.size)) * draft.weights.size
+        if op.kernel == self.maps[source][:2]:
+            _fill_windows(draft)
         return draft
 
     def mean(self, op: Mean) -> ConvDraft:
@@ -410,6 +415,7 @@ class _Lowering:
             op.output,
         )  # fmt: skip
         draft.macs = draft.weights.size
+        _fill_windows(draft)
         return draft
 
     def rescale(self, op: Rescale) -> ConvDraft:
@@ -739,6 +745,16 @@ def _rounded_once(multiplier: Array, shift: Array) -> Array:
     """
     right = np.maximum(-shift, 0)
     return (multiplier + ((np.int64(1) << right) >> 1)) >> right
+
+
+def _fill_windows(draft: ConvDraft) -> None:
+    """Let the kernel of a sum over a whole map grow to whole windows, which then are all alike.
+
+    What it reads outside of the map is 0, and weights that do not change are not loaded again.
+    """
+    more = [-size % WINDOW if size > WINDOW else 0 for size in draft.weights.shape[1:3]]
+    draft.weights = np.pad(draft.weights, ((0, 0), (0, more[0]), (0, more[1]), (0, 0)), "edge")
+    draft.fill = 0
 
 
 def _average(count: int, integer: Int, shape: EngineShape) -> tuple[int, tuple[int, int]] | None:

@@ -70,10 +70,9 @@ def conv(
     own = wide // C if depthwise else slices
     groups = shape.groups(channels)
     per_window = own if mode == "window" else -(-own // TAPS)
-    weights = rng.integers(
-        -shape.act.high, shape.act.high + 1, (groups, len(windows) * per_window, shape.lanes, wide)
+    weights = rng.choice(
+        shape.weight.values(), (groups, len(windows) * per_window, shape.lanes, wide)
     )
-    weights = np.clip(weights, shape.weight.low, shape.weight.high)
     for group in range(groups):
         for index in range(weights.shape[1]):
             for lane in range(shape.lanes):
@@ -164,6 +163,32 @@ def depthwise(shape: EngineShape, rng: Rng) -> Program:
     return program(shape, [conv(shape, source, channels, address, rng, depthwise=True)], source)
 
 
+def averages(shape: EngineShape, rng: Rng) -> Program:
+    """Channels summed over a map that is larger than a window, all windows with the same weights,
+    and then with two kinds of them.
+    """
+    channels = shape.outputs
+    source = feature_map(shape, (6, 5, channels), 2)
+    address = source.address + source.words
+    windows = ((0, 0), (0, 3), (3, 0), (3, 3))
+    layer = conv(
+        shape,
+        source,
+        channels,
+        address,
+        rng,
+        windows=windows,
+        depthwise=True,
+        origin=0,
+        size=(1, 1),
+    )
+    each = layer.weights.reshape(1, len(windows), -1, shape.lanes, shape.outputs)
+    each[:, 1:3] = each[:, :1]
+    if rng.random() < 0.5:
+        each[:, 3] = each[:, 0]
+    return program(shape, [layer], source)
+
+
 def residual(shape: EngineShape, rng: Rng) -> Program:
     """A map that is kept, one that is added to it and kept in its place, and again."""
     source = _source(shape, rng, shape.slice_channels)
@@ -233,6 +258,7 @@ def one_pixel(shape: EngineShape, rng: Rng) -> Program:
 KINDS = {
     f.__name__: f
     for f in (
-        one_slice, several_groups, points, sub_windows, depthwise, residual, pools, one_pixel,
+        one_slice, several_groups, points, sub_windows, depthwise, averages, residual, pools,
+        one_pixel,
     )
 }  # fmt: skip

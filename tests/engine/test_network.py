@@ -22,7 +22,6 @@ def spec(core=None, **parameters):
         ({"lanes": 10}, {}, "lanes must be 9, 18, 36 or 72, not 10"),
         ({"lanes": 18}, {"scalers": 1}, "scalers must be a multiple of lanes / 9 (2), not 1"),
         ({}, {"scalers": 3}, "scalers must divide outputs (4), not 3"),
-        ({"double_buffer": True}, {}, "double_buffer must be false, not True"),
         ({"act_bits": 9}, {}, "act_bits must be at most 8, not 9"),
         ({}, {"acc_bits": 18}, "acc_bits must be at least the dot product's 19, not 18"),
     ],
@@ -49,8 +48,15 @@ def test_spec_survives_json():
             spec(LutNASpec(outputs=4, lanes=9, digit_bits=2, generators=4), chunk=16),
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            spec(LutNASpec(outputs=4, lanes=9, fill_lanes=3), chunk=20), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            spec(BaselineSpec(outputs=4, lanes=9, double_buffer=True), chunk=16),
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["small", "pot, two slices a clock", "lutna"],
+    ids=["small", "pot, two slices a clock", "lutna", "lutna, filled at once", "double buffer"],
 )
 def test_networks_equal_golden_to_the_clock(engine):
     simulator = "icarus" if runner.available("icarus") else "verilator"

@@ -16,24 +16,37 @@ from mulfree.spec import SpecError
 def work(geometry: Geometry, layer: Layer) -> Work:
     """Return what the time of a layer depends on."""
     if isinstance(layer, MaxPool):
+        groups = -(-layer.target.channels // geometry.slice)
         return Work(
-            groups=-(-layer.target.channels // geometry.slice),
-            tiles=len(layer.windows),
+            loads=((False,) * len(layer.windows),) * groups,
             pixels=layer.target.pixels,
             pieces=1,
             rows=1,
             terms=0,
-            weights=False,
         )
     return Work(
-        groups=layer.groups,
-        tiles=layer.beats,
+        loads=tuple(_loads(layer, group) for group in range(layer.groups)),
         pixels=layer.pixels,
         pieces=geometry.pieces,
         rows=layer.groups * geometry.pieces,
         terms=0 if layer.residual is None else geometry.term_count,
-        weights=True,
     )
+
+
+def _order(layer: Conv) -> list[int]:
+    """Return the beats of a pixel in the order in which they are computed.
+
+    The windows of the same slices follow each other: those of an average have the same weights.
+    """
+    beats = np.arange(layer.beats).reshape(len(layer.windows), layer.beats_per_window)
+    return beats.T.ravel().tolist()
+
+
+def _loads(layer: Conv, group: int) -> tuple[bool, ...]:
+    """Return for each tile of a group whether its weights differ from those before."""
+    weights = layer.weights[group, _order(layer)]
+    changes = (weights[1:] != weights[:-1]).any(axis=(1, 2))
+    return (True, *changes.tolist())
 
 
 def program(geometry: Geometry, layers: Sequence[Layer]) -> list[int]:
@@ -72,9 +85,8 @@ def _layer_words(geometry: Geometry, layer: Layer, last: bool) -> Iterator[int]:
         for own, kept in zip(r.own, r.kept, strict=True):
             entry = {"own": int(own) * factor, "kept": int(kept) * factor}
             yield from record(geometry, geometry.term_layout, entry, layer.name)
-    for group in range(fields["groups"]):
-        for tile in range(fields["tiles"]):
-            yield from _tile(geometry, layer, group, tile)
+    for group, loads in enumerate(work(geometry, layer).loads):
+        yield from _tiles(geometry, layer, group, loads)
 
 
 def _common(geometry: Geometry, layer: Layer) -> dict[str, int]:
@@ -82,10 +94,10 @@ def _common(geometry: Geometry, layer: Layer) -> dict[str, int]:
     source, done = layer.source, work(geometry, layer)
     pitch_y, pitch_x = _pitches(source)
     fields = {
-        "groups": done.groups,
-        "tiles": done.tiles,
+        "groups": len(done.loads),
+        "tiles": len(done.loads[0]),
         "rows": done.rows,
-        "weights": done.weights,
+        "weights": isinstance(layer, Conv),
         "pixels": done.pixels,
         "pieces": done.pieces,
         "height": source.height,
@@ -188,30 +200,32 @@ def _rows(geometry: Geometry, layer: Layer) -> Iterator[int]:
         yield from record(geometry, geometry.row_layout, fields, layer.name)
 
 
-def _tile(geometry: Geometry, layer: Layer, group: int, tile: int) -> Iterator[int]:
-    """Yield a tile's head and its weights."""
-    if isinstance(layer, MaxPool):
-        window, first = layer.windows[tile], group
-    else:
-        index, beat = divmod(tile, layer.beats_per_window)
-        window = layer.windows[index]
-        first = group * layer.slice_step + beat * (BANKS if layer.mode == "point" else 1)
+def _tiles(geometry: Geometry, layer: Layer, group: int, loads: tuple[bool, ...]) -> Iterator[int]:
+    """Yield a group's tiles: the head of each, and its weights where it comes with some."""
     pitch_y, pitch_x = _pitches(layer.source)
-    oy, ox = window
-    fields = {
-        "y": oy,
-        "x": ox,
-        "ry": oy % 3,
-        "rx": ox % 3,
-        "address": (oy // 3 * pitch_y + ox // 3 * pitch_x + first) % (1 << geometry.map_bits),
-        "rotate": (layer.source.first + first) % BANKS,
-    }
-    yield from record(geometry, geometry.tile_layout, fields, layer.name)
-    if isinstance(layer, Conv):
-        codes = geometry.core.weight_format.encode(layer.weights[group, tile].ravel())
-        bits = geometry.core.weight_bits
-        for beat in np.asarray(codes).reshape(-1, geometry.core.load_weights):
-            yield sum(int(code) << place * bits for place, code in enumerate(beat))
+    order = _order(layer) if isinstance(layer, Conv) else range(len(loads))
+    for tile, (at, load) in enumerate(zip(order, loads, strict=True)):
+        if isinstance(layer, Conv):
+            index, beat = divmod(at, layer.beats_per_window)
+            oy, ox = layer.windows[index]
+            first = group * layer.slice_step + beat * (BANKS if layer.mode == "point" else 1)
+        else:
+            (oy, ox), first = layer.windows[at], group
+        fields = {
+            "y": oy,
+            "x": ox,
+            "ry": oy % 3,
+            "rx": ox % 3,
+            "address": (oy // 3 * pitch_y + ox // 3 * pitch_x + first) % (1 << geometry.map_bits),
+            "rotate": (layer.source.first + first) % BANKS,
+            "last": tile == len(loads) - 1 or loads[tile + 1],
+        }
+        yield from record(geometry, geometry.tile_layout, fields, layer.name)
+        if load and isinstance(layer, Conv):
+            codes = geometry.core.weight_format.encode(layer.weights[group, at].ravel())
+            bits = geometry.core.weight_bits
+            for words in np.asarray(codes).reshape(-1, geometry.core.load_weights):
+                yield sum(int(code) << place * bits for place, code in enumerate(words))
 
 
 def record(

@@ -57,7 +57,6 @@ class Geometry(Spec):
             ),
             f"act_bits must be at most 8, not {core.act_bits}": core.act_bits <= 8,
             "weights must be loadable, not constant": core.loadable,
-            "double_buffer must be false, not True": not core.double_buffer,
             f"acc_bits must be at least the dot product's {core.dot_bits}, not {self.acc_bits}": (
                 self.acc_bits >= core.dot_bits
             ),
@@ -142,21 +141,6 @@ class Geometry(Spec):
         return self.core.latency
 
     @property
-    def fill_clocks(self) -> int:
-        """Edges from a tile's first weights to its first activations."""
-        return self.core.load_clocks
-
-    @property
-    def steady(self) -> bool:
-        """Whether the core takes a tile's beats one a clock; one that makes tables does not."""
-        return self.core.load_clocks <= self.core.load_beats + 1
-
-    @property
-    def retire_clocks(self) -> int:
-        """Edges from a tile's last activations to the next one's first weights."""
-        return self.core.hold + 1
-
-    @property
     def load_bits(self) -> int:
         """Width of one beat of the core's `weight` stream."""
         return Shape.cast(self.core.load_shape).width
@@ -173,11 +157,11 @@ class Geometry(Spec):
 
     @property
     def tile_layout(self) -> data.StructLayout:
-        """Where a tile's activations lie, relative to the pixel.
+        """Where a tile's activations lie, relative to the pixel, and how long its weights serve.
 
         `y`, `x`: rows and columns from the pixel's own place to the window's first tap; `ry`,
         `rx`: the same modulo 3; `address`: words from the pixel's own to the first tap's; `rotate`:
-        the first slice modulo 9.
+        the first slice modulo 9; `last`: the next tile has weights of its own.
         """
         return data.StructLayout(
             {
@@ -187,6 +171,7 @@ class Geometry(Spec):
                 "rx": 2,
                 "address": self.map_bits,
                 "rotate": 4,
+                "last": 1,
             }
         )
 

@@ -20,7 +20,7 @@ from mulfree.engine.schedule import PROGRAM_LATENCY, Delays, layer_cycles
 from mulfree.engine.sequencer import Sequencer
 from mulfree.units.core import Core
 
-#: Room of the weights' queue, where the core needs one.
+#: Room of the queue of weights.
 QUEUE = 12
 
 
@@ -223,15 +223,9 @@ class Network(wiring.Component):
         return m
 
     def _weights(self, m: Module, sequencer: Sequencer, core: Core) -> Value:
-        """Bring weights to the core; return whether one that arrives is taken."""
-        if self.spec.steady:
-            m.d.comb += [
-                core.weight.valid.eq(sequencer.weight_valid),
-                core.weight.payload.eq(sequencer.weight),
-                sequencer.weight_room.eq(1),
-            ]
-            return core.weight.ready
-        # The core has pauses: a queue holds what is on the way from the program memory.
+        """Queue weights in front of the core, with room for what is on its way from the program
+        memory; return whether one that arrives is taken.
+        """
         m.submodules.queue = queue = SyncFIFOBuffered(width=self.spec.load_bits, depth=QUEUE)
         m.d.comb += [
             queue.w_en.eq(sequencer.weight_valid),

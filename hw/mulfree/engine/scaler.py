@@ -127,8 +127,8 @@ class AdderSpec:
 class Adder(wiring.Component):
     """Adds two terms that are multiples of the multiplier already, scales, rounds, clamps.
 
-    ``(a + b) · multiplier`` is ``a · multiplier + b · multiplier``: with both products in tables the
-    sum needs no multiplication, and is rounded as the requantizer rounds its product.
+    ``(a + b) · multiplier`` is ``a · multiplier + b · multiplier``: with both products in tables
+    the sum needs no multiplication, and is rounded as the requantizer rounds its product.
 
     Members
     -------

@@ -1,7 +1,10 @@
 """When everything happens: the engine's delays, and the clocks that a network takes.
 
-The sequencer never waits for anything but a chunk's turn to drain, so the time of a layer is a sum
-over its chunks and the same for every input. The hardware takes its delays from here, too.
+The next tile's head and weights are asked for when a tile comes into use, and wait in front of the
+core. So a change of weights costs what the core itself needs for it, unless a tile has so few
+pixels that the next one's weights are not there yet. The sequencer waits for nothing else but a
+chunk's turn to drain: a layer takes the same time for every input. The hardware takes its delays
+from here, too.
 """
 
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from mulfree.engine.maps import Fetch, Largest, Writer
 
 #: Edges from the address of a word of the program to the word.
 PROGRAM_LATENCY = 2
-#: Edges that a queue in front of the core costs at most.
+#: Edges that the queue in front of the core costs at most.
 QUEUE_LATENCY = 3
 
 
@@ -23,8 +26,8 @@ class Work:
 
     Members
     -------
-    groups, tiles : int
-        Groups of outputs; tiles of each.
+    loads : ((bool, …), …)
+        For each group of outputs, for each of its tiles: whether it comes with weights.
     pixels : int
         Of the output map.
     pieces : int
@@ -33,17 +36,13 @@ class Work:
         Rows of parameters.
     terms : int
         Entries of the residual's tables; 0 where nothing is added.
-    weights : bool
-        Whether tiles have weights.
     """
 
-    groups: int
-    tiles: int
+    loads: tuple[tuple[bool, ...], ...]
     pixels: int
     pieces: int
     rows: int
     terms: int
-    weights: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,60 +57,63 @@ class Delays:
         From the last step of a chunk to the drain's word of it.
     drain : int
         From asking for accumulators to their outputs.
-    load : int
-        From the beginning of a gap to the reading of weights.
     gap, empty_gap : int
-        Length of the gap before a tile with weights, and without.
+        Clocks without a step before a tile with weights of its own, and before another one.
+    load, empty_load : int
+        From the edge that asks for a tile to the last one of the gap before it, at least.
     """
 
     result: int
     summed: int
     drain: int
-    load: int
     gap: int
     empty_gap: int
+    load: int
+    empty_load: int
 
     @classmethod
     def of(cls, geometry: Geometry) -> "Delays":
         """Return the delays of an engine."""
         result = Fetch.LATENCY + max(geometry.core_latency, Largest.LATENCY)
-        head = geometry.words(geometry.tile_layout)
-        # The first weight reaches the core four edges after the reading is begun; the last
-        # activations of the former tile do so `Fetch.LATENCY` edges after their step.
-        load = max(Fetch.LATENCY - 5 + geometry.retire_clocks, 0)
-        queue = 0 if geometry.steady else QUEUE_LATENCY
-        gap = load + 4 + queue + geometry.fill_clocks - Fetch.LATENCY
-        gap = max(gap, Accumulators.INTERVAL - 1, 1)
-        # What comes with a step: the head that was read behind the former tile.
-        empty_gap = head + 3
+        # One edge to turn to the tile, one to ask, one behind the last word: its head is there.
+        empty_load = geometry.words(geometry.tile_layout) + PROGRAM_LATENCY + 2
+        empty_gap = Accumulators.INTERVAL - 1
         return cls(
             result=result,
             summed=result + Accumulators.SETTLE,
             drain=Drain.latency(geometry) + Writer.LATENCY,
-            load=load,
-            # The loader must be through with this tile and the next head, even behind one step.
-            gap=max(gap, empty_gap, geometry.tile_words + head + 1),
+            gap=max(geometry.core.swap_clocks - 1, empty_gap),
             empty_gap=empty_gap,
+            # The core may take the former tile's last beat `Fetch.LATENCY` edges behind the gap,
+            # and only then is the next one asked for. Activations follow their step as late.
+            load=empty_load + QUEUE_LATENCY + geometry.core.load_clocks,
+            empty_load=empty_load,
         )
 
 
 def layer_cycles(geometry: Geometry, work: Work) -> int:
     """Return the clocks from a layer's first to the next one's first."""
     delays = Delays.of(geometry)
-    gap = delays.gap if work.weights else delays.empty_gap
     now = geometry.words(geometry.layer_layout) + PROGRAM_LATENCY + 1
     now += work.rows * geometry.words(geometry.row_layout)
     now += work.terms * geometry.words(geometry.term_layout)
-    now += geometry.words(geometry.tile_layout) + PROGRAM_LATENCY
+    asked = now  # the edge that asked for the tile that is next
+    now += 1
     whole, rest = divmod(work.pixels, geometry.chunk)
     chunks = [geometry.chunk] * whole + [rest] * (rest > 0)
     freed = [-1, -1]  # the edges that freed the two sets of accumulators, the older one first
-    for _ in range(work.groups):
+    for loads in work.loads:
         for index, pixels in enumerate(chunks):
-            if index == 0 or work.tiles > 1:
-                now += gap
-            now = max(now, freed[0] + 1)
-            now += work.tiles * pixels + (work.tiles - 1) * gap
+            for tile, load in enumerate(loads):
+                if index == 0 or len(loads) > 1:
+                    gap, wait = delays.empty_gap, delays.empty_load
+                    if load:
+                        gap, wait = delays.gap, delays.load
+                    asked = max(now + gap - 1, asked + wait)
+                    now = asked + 1
+                if tile == 0:
+                    now = max(now, freed[0] + 1)
+                now += pixels
             # The last step was on the edge before.
             ask = max(now - 1 + delays.summed, freed[1]) + 1
             freed = [freed[1], ask + pixels * work.pieces - 1]

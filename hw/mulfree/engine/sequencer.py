@@ -1,4 +1,4 @@
-"""Reads the program and runs its layers: gaps in which a tile is loaded, and steps."""
+"""Reads the program and runs its layers: steps, and gaps in which tiles change."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ class Sequencer(wiring.Component):
     """Walks through layers, groups, chunks, tiles and pixels.
 
     The program is, for each layer: its descriptor; its rows of parameters; with `add`, the entries
-    of the residual's tables; then for each group each tile, a head and its weights. Each of these
-    records begins with a new word.
+    of the residual's tables; then for each group each tile, a head, and weights unless it shares
+    those of the tile before. Each of these records begins with a new word.
 
     Members
     -------
@@ -94,18 +94,20 @@ class Sequencer(wiring.Component):
         pc = Signal(geometry.program_bits)
         asked = Cat(asks.values()).any()
         m.d.comb += self.address.eq(pc)
-        with m.If(asked):
+        with m.If(~self.busy):
+            m.d.sync += pc.eq(0)
+        with m.Elif(asked):
             m.d.sync += pc.eq(pc + 1)
 
         head = self._records(m, arrived, ended)
-        swap, load, rewind, over, new = (
-            Signal(name=n) for n in ("swap", "load", "rewind", "over", "new")
+        swap, ask, rewind, over, new, fresh = (
+            Signal(name=n) for n in ("swap", "ask", "rewind", "over", "new", "fresh")
         )
         with m.If(swap):
             m.d.sync += self.tile.eq(head)
         m.d.comb += self.recall.eq(swap)
-        self._loader(m, pc, asks, ends, load, swap, rewind, over, new)
-        self._walk(m, pc, asks, ends, load, swap, rewind, over, new)
+        self._loader(m, pc, asks, ends, ask, rewind, over, new, fresh)
+        self._walk(m, asks, ends, ask, swap, rewind, over, new, head, fresh)
         with m.If(self.begin):
             m.d.sync += self.bank.eq(0)
         with m.Elif(self.step & self.chunk_end):
@@ -153,46 +155,31 @@ class Sequencer(wiring.Component):
 
     def _loader(
         self, m: Module, pc: Signal, asks: dict[str, Signal], ends: Signal,
-        load: Signal, swap: Signal, rewind: Signal, over: Signal, new: Signal,
+        ask: Signal, rewind: Signal, over: Signal, new: Signal, fresh: Signal,
     ) -> None:  # fmt: skip
-        """Ask for a tile's weights and then for the next head, once this one is in use.
+        """Ask for the next tile's head and weights.
 
-        At `load`: `rewind` says that the next tile is the group's first one again, `new` that it is
-        the next group's, `over` that there is none in this layer.
+        At `ask`: `rewind` says that the next tile is the group's first one again, `new` that it is
+        the next group's, `over` that there is none in this layer, `fresh` that it comes with
+        weights. One more may be asked for before the former one is done.
         """
         geometry = self._geometry
-        heads = geometry.words(geometry.tile_layout)
+        heads, beats = geometry.words(geometry.tile_layout), geometry.core.load_beats
         group_pc = Signal.like(pc)
-        count = Signal(range(max(geometry.tile_words, heads)))
-        starts = Signal()  # the next head is a group's first
-        back, none, swapped = Signal(), Signal(), Signal()
-        with m.If(load):
-            m.d.sync += [
-                back.eq(rewind),
-                none.eq(over),
-                swapped.eq(swap),
-                starts.eq(new),
-            ]
-        with m.Elif(swap):
-            m.d.sync += swapped.eq(1)
+        count = Signal(range(max(beats, heads)))
+        asked = Signal()  # and not begun
+        back, starts, weights, loads = (
+            Signal(name=n) for n in ("back", "starts", "weights", "loads")
+        )
+        begin = Signal()
+        with m.If(ask & ~over):
+            m.d.sync += [back.eq(rewind), starts.eq(new), weights.eq(fresh)]
+        m.d.sync += asked.eq((ask & ~over) | (asked & ~begin))
         with m.FSM(name="loader"):
             with m.State("idle"):
-                m.d.sync += count.eq(0)
-                with m.If(load):
-                    m.next = "weights"
-                    with m.If(~self.layer.weights):
-                        m.next = "next"
-            with m.State("weights"):
-                m.d.comb += asks["weight"].eq(self.weight_room)
-                with m.If(self.weight_room):
-                    m.d.sync += count.eq(count + 1)
-                with m.If(self.weight_room & (count == geometry.tile_words - 1)):
-                    m.d.sync += count.eq(0)
-                    m.next = "next"
-            with m.State("next"):
-                with m.If(none):
-                    m.next = "idle"
-                with m.Elif(swapped):
+                m.d.comb += begin.eq(asked)
+                with m.If(asked):
+                    m.d.sync += [count.eq(0), loads.eq(weights)]
                     with m.If(back):
                         m.d.sync += pc.eq(group_pc)
                     with m.If(starts):
@@ -201,26 +188,35 @@ class Sequencer(wiring.Component):
             with m.State("head"):
                 m.d.comb += [asks["head"].eq(1), ends.eq(count == heads - 1)]
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == heads - 1):
+                with m.If(ends):
                     m.d.sync += count.eq(0)
                     m.next = "idle"
-        self._group_pc = group_pc
+                    with m.If(loads):
+                        m.next = "weights"
+            with m.State("weights"):
+                m.d.comb += asks["weight"].eq(self.weight_room)
+                with m.If(self.weight_room):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == beats - 1):
+                        m.next = "idle"
 
     def _walk(
-        self, m: Module, pc: Signal, asks: dict[str, Signal], ends: Signal,
-        load: Signal, swap: Signal, rewind: Signal, over: Signal, new: Signal,
+        self, m: Module, asks: dict[str, Signal], ends: Signal, ask: Signal, swap: Signal,
+        rewind: Signal, over: Signal, new: Signal, head: Any, fresh: Signal,
     ) -> None:  # fmt: skip
+        """Go through layers, groups, chunks, tiles and pixels; ask for each tile in time."""
         geometry, layer = self._geometry, self.layer
         delays = Delays.of(geometry)
         sizes = {
             "layer": geometry.words(geometry.layer_layout),
             "row": geometry.words(geometry.row_layout),
             "term": geometry.words(geometry.term_layout),
-            "head": geometry.words(geometry.tile_layout),
         }
         words = Signal(range(max(sizes.values()) + PROGRAM_LATENCY + 1))
         records = Signal(max(len(self.row_address), geometry.core.act_bits) + 1)
-        clock = Signal(range(max(delays.gap, delays.empty_gap, delays.load + 1) + 1))
+        clock = Signal(range(delays.gap))  # of the gap
+        since = Signal(range(delays.load + 1))  # the next tile was asked for
+        loads = Signal()  # that tile comes with weights
         tile, group = Signal.like(layer.tiles), Signal.like(layer.groups)
         left = Signal.like(layer.pixels)  # of the map, behind the chunk's first
         free = Signal(2, init=2)  # sets of accumulators
@@ -237,11 +233,11 @@ class Sequencer(wiring.Component):
             layer_end.eq(group_end & (group == layer.groups - 1)),
             pixel_end.eq((self.pixel == geometry.chunk - 1) | (map_end & (self.pixel == left - 1))),
             self.first.eq(tile == 0),
-            rewind.eq(tile_end & ~map_end & ~single),
-            new.eq(tile_end & (map_end | single)),
-            # A single tile serves every chunk, so the next one belongs to the next group.
-            over.eq(Mux(single, group == layer.groups - 1, layer_end)),
         ]
+        wait = Mux(loads, delays.load, delays.empty_load)
+        m.d.sync += since.eq(Mux(ask, 1, since + (since != wait)))
+        with m.If(ask):
+            m.d.sync += loads.eq(fresh)
 
         def read(kind: str, following: str, count: Any = None) -> None:
             """Ask for the words of one record or several; then wait, if it is one, until it is
@@ -264,10 +260,8 @@ class Sequencer(wiring.Component):
                         m.next = following
 
         with m.FSM(name="walk") as fsm:
-            with m.State("idle"):
-                m.d.sync += pc.eq(0)
-                with m.If(self.start):
-                    m.next = "layer"
+            with m.State("idle"), m.If(self.start):
+                m.next = "layer"
             with m.State("layer"):
                 read("layer", "begin")
             with m.State("begin"):
@@ -277,19 +271,26 @@ class Sequencer(wiring.Component):
             with m.State("row"):
                 read("row", "term", layer.rows)
                 with m.If((words == sizes["row"] - 1) & (records == layer.rows - 1) & ~layer.add):
-                    m.next = "head"
+                    m.next = "first tile"
             with m.State("term"):
-                read("term", "head", geometry.term_count)
-            with m.State("head"):
-                with m.If(words == 0):
-                    m.d.sync += self._group_pc.eq(pc)
-                read("head", "gap")
+                read("term", "first tile", geometry.term_count)
+            with m.State("first tile"):
+                m.d.comb += [ask.eq(1), new.eq(1), fresh.eq(layer.weights)]
                 m.d.sync += clock.eq(0)
+                m.next = "gap"
             with m.State("gap"):
-                last = Mux(layer.weights, delays.gap - 1, delays.empty_gap - 1)
-                m.d.sync += clock.eq(clock + 1)
-                with m.If(clock == last):
-                    m.d.comb += swap.eq(1)
+                last = Mux(loads, delays.gap - 1, delays.empty_gap - 1)
+                m.d.sync += clock.eq(clock + (clock != last))
+                with m.If((clock == last) & (since == wait)):
+                    m.d.comb += [
+                        swap.eq(1),
+                        ask.eq(1),
+                        new.eq(tile_end & (map_end | single)),
+                        # A single tile serves every chunk: the next one is the next group's.
+                        over.eq(Mux(single, group == layer.groups - 1, layer_end)),
+                        rewind.eq(tile_end & ~map_end & ~single),
+                        fresh.eq(layer.weights & head.last),
+                    ]
                     m.next = "steps"
             with m.State("steps"):
                 starts = (tile == 0) & (self.pixel == 0)
@@ -317,23 +318,12 @@ class Sequencer(wiring.Component):
                     self.chunk_end.eq(pixel_end & tile_end),
                     self.save.eq(self.step & self.chunk_end & ~map_end),
                     self.restart.eq(self.step & group_end & pixel_end),
-                    self.retire.eq(pixel_end & layer.weights & (~single | map_end)),
+                    self.retire.eq(
+                        pixel_end & layer.weights & self.tile.last & (~single | map_end)
+                    ),
                 ]
             with m.State("written"), m.If(self.written):
                 m.next = "layer"
                 with m.If(layer.last):
                     m.next = "idle"
         m.d.comb += self.busy.eq(~fsm.ongoing("idle"))
-        # The load is counted from the beginning of the gap, into the steps if need be.
-        since = Signal.like(clock)
-        waiting = Signal()
-        # Without weights, when the loader is surely through with the head before.
-        begin = Mux(layer.weights, delays.load, sizes["head"])
-        with m.If(fsm.ongoing("gap") & (clock == 0)):
-            m.d.sync += [since.eq(1), waiting.eq(begin != 0)]
-            m.d.comb += load.eq(begin == 0)
-        with m.Elif(waiting):
-            m.d.sync += since.eq(since + 1)
-            with m.If(since == begin):
-                m.d.comb += load.eq(1)
-                m.d.sync += waiting.eq(0)
