@@ -15,7 +15,7 @@ from mulfree.units.baseline import BaselineSpec
 from mulfree.units.digitizer import DigitizerSpec
 from mulfree.units.lutna import LutNASpec
 from mulfree.units.pot import PoTSpec
-from mulfree_lab import cells
+from mulfree_lab import cells, choices
 from mulfree_lab.characterise import Design, measure, ratio
 from mulfree_models import bwht_parameters, digits, frequency, pot
 from mulfree_sim.golden import digitizer
@@ -96,6 +96,7 @@ RUNS: dict[str, tuple[Callable[[], list[Design]], int, int]] = {
     "cells_lutna_array": (_lutna_array, 2, 40),
     "cells_pot_pruned": (lambda: _pot_array(True), 3, 60),
     "cells_pot_dense": (lambda: _pot_array(False), 3, 60),
+    "cells_mixed": (choices.designs, 2, 40),
 }
 
 
@@ -120,14 +121,16 @@ def run(
     """
     make, tiles, vectors = RUNS[name]
     path = folder / f"{name}.json"
-    designs = [design for design in make() if not only or design.name in only]
-    found = measure(
-        designs, cells.technology(), RECIPES, tiles=tiles, vectors=vectors, progress=progress
-    )
-    if only and path.exists():
-        found["designs"] = json.loads(path.read_text())["designs"] | found["designs"]
-    record = {"command": f"mulfree papers --measure {name}", **found}
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    kept = json.loads(path.read_text())["designs"] if only and path.exists() else {}
+    for design in make():
+        if only and design.name not in only:
+            continue
+        found = measure(
+            [design], cells.technology(), RECIPES, tiles=tiles, vectors=vectors, progress=progress
+        )
+        kept |= found["designs"]
+        record = {"command": f"mulfree papers --measure {name}", **found, "designs": kept}
+        write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mulfree.formats import PowerOfTwo
 from mulfree_models import digits
@@ -33,22 +34,27 @@ def power_of_two(graph: Graph, coding: PowerOfTwo) -> tuple[Graph, list[Recoded]
             continue
         rows = op.weights.reshape(len(op.weights), -1).astype(np.float64)
         found = quantiser(rows)
-        real = op.multiplier * 2.0 ** (op.shift - 31) * found.scale
-        pairs = [quantise_multiplier(float(r), 15 if op.wide else 31) for r in real]
-        multiplier, shift = np.array(pairs, np.int64).T
-        ops.append(
-            replace(
-                op,
-                weights=found.values.reshape(op.weights.shape),
-                bias=np.rint(op.bias / found.scale).astype(np.int64),
-                multiplier=multiplier << 16 if op.wide else multiplier,
-                shift=shift,
-            )
-        )
+        ops.append(replace(scaled(op, found.scale), weights=found.values.reshape(op.weights.shape)))
         lost = found.values * found.scale[:, None] - rows
         error = np.sqrt((lost**2).sum() / max((rows**2).sum(), 1))
         report.append(Recoded(op.output, float(error)))
     return graph.with_ops(ops), report
+
+
+def scaled(op: Conv2D | Dense, scale: ArrayLike) -> Conv2D | Dense:
+    """Return a layer whose sums stand for `scale` as much as before, one number or one a channel.
+
+    That is what coarser weights or activations make of them; the bias is coded in these steps.
+    """
+    real = op.multiplier * 2.0 ** (op.shift - 31) * np.asarray(scale, np.float64)
+    pairs = [quantise_multiplier(float(r), 15 if op.wide else 31) for r in real]
+    multiplier, shift = np.array(pairs, np.int64).T
+    return replace(
+        op,
+        bias=np.rint(op.bias / scale).astype(np.int64),
+        multiplier=multiplier << 16 if op.wide else multiplier,
+        shift=shift,
+    )
 
 
 def as_graph(network: Network, name: str) -> Graph:
