@@ -2,18 +2,23 @@
 
 import ipaddress
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
+from mulfree.options import given_fields
+from mulfree.soc.networksoc import NetworkSocSpec
 from mulfree.soc.options import board_names, system, system_options
+from mulfree.spec import SpecError
 from mulfree_firmware.client import Board, BoardError
+from mulfree_firmware.commands.run import read_network
 from mulfree_firmware.line import Line, LineError
 
 
 def board(
-    virtual: str | None, on: str | None, baud: int, host: str, tcp_port: int, pty: bool,
-    as_json: bool, **values: Any,
+    virtual: str | None, on: str | None, network: Path | None, baud: int, host: str,
+    tcp_port: int, pty: bool, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Describe the board on a port, or run a virtual one until it is interrupted."""
     if (virtual is None) == (on is None):
@@ -25,7 +30,8 @@ def board(
     from mulfree_sim import virtual_board
     from mulfree_sim.runner import SimulationError
 
-    spec = virtual_board.on_the_line(system(virtual, values))
+    base = system(virtual, values)
+    spec = virtual_board.on_the_line(base if network is None else around(network, values))
     try:
         outside = not pty and not ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -47,6 +53,21 @@ def board(
         raise click.ClickException(str(error)) from None
 
 
+def around(path: Path, values: dict[str, Any]) -> NetworkSocSpec:
+    """Return a network engine for a program; a user's mistake is a sentence."""
+    if given := given_fields() & set(values):
+        raise click.UsageError(
+            f"{', '.join(sorted(given))} must be the program's, and not given with --network"
+        )
+    program = read_network(path)
+    if program is None:
+        raise click.UsageError(f"{path} must be a network's program, MFP2, not dense layers")
+    try:
+        return NetworkSocSpec.for_program(program)
+    except (SpecError, TypeError) as error:
+        raise click.UsageError(f"{path}: {error}") from None
+
+
 def describe(port: str, baud: int, as_json: bool) -> None:
     """Print what a board is."""
     try:
@@ -55,7 +76,8 @@ def describe(port: str, baud: int, as_json: bool) -> None:
         raise click.ClickException(str(error)) from None
     if as_json:
         facts = {"port": port, "kind": able.kind, "program_words": able.program_words,
-                 "data_words": able.data_words, "engine": able.target.describe()}  # fmt: skip
+                 "data_words": able.data_words, "engine": able.target.describe(),
+                 "network": able.network.to_dict() if able.network else None}  # fmt: skip
         click.echo(json.dumps(facts))
     else:
         click.echo(able.describe())
@@ -67,6 +89,12 @@ command = click.Command(
     params=[
         click.Option(["--virtual"], metavar="BOARD", help=f"run a virtual {board_names()}"),
         click.Option(["--on"], metavar="PORT", help="describe the board on a serial port or URL"),
+        click.Option(
+            ["--network"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="NET.mfp",
+            help="a virtual board with a network engine for this program instead of its own",
+        ),
         click.Option(["--baud"], default=115200, show_default=True, help="speed of the port"),
         click.Option(
             ["--host"],

@@ -110,6 +110,7 @@ class Target:
             f"{e['acc_bits']}-bit accumulators, "
             f"{'double' if e['double_rounding'] else 'single'} rounding, "
             f"{n['slots']} slots, {n['channels']} channels, left shift {n['left_shift']}"
+            f"{', runs networks' if e['runs'] else ''}"
         )
 
     def __getattr__(self, name: str) -> int:
