@@ -206,7 +206,7 @@ def fresh(tmp_path: Path) -> dict[str, str]:
 def start(words: tuple[str, ...], folder: Path, env: dict[str, str]) -> subprocess.Popen:
     return subprocess.Popen(
         [tools.executable("mulfree"), "explore", *words, "--json"], cwd=folder, env=env,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -215,8 +215,8 @@ def lines(folder: Path) -> list[str]:
     return path.read_text().splitlines(keepends=True) if path.exists() else []
 
 
-def wait_for(number: int, folder: Path, process: subprocess.Popen) -> None:
-    end = time.monotonic() + 300
+def wait_for(number: int, folder: Path, process: subprocess.Popen, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
     while len(lines(folder)) < number:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < end
@@ -250,6 +250,55 @@ def test_killed_and_resumed_without_repeating_a_point(
     again = json.loads(start(SWEEP, tmp_path, fresh).communicate()[0])
     assert again["kept"] == TOTAL
     assert again["points"] == summary["points"]
+
+
+@pytest.mark.slow
+def test_five_hundred_points_survive_two_kills(tmp_path: Path, fresh: dict[str, str]) -> None:
+    words = (
+        "lutna", "--sweep", "act_bits=2:8", "--sweep", "weight_bits=2:10", "--sweep", "lanes=1,2",
+        "--sweep", "act_signed=true,false", "--target", "ecp5,ice40",
+    )  # fmt: skip
+    total, done = 504, 0
+    for number, kill_at in enumerate((150, 350, None)):
+        before = "".join(lines(tmp_path))
+        done = before.count("\n")
+        # Each time no synthesis is known from before: only the store is.
+        cache = tmp_path / f"cache{number}"
+        process = start(words, tmp_path, fresh | {"XDG_CACHE_HOME": str(cache)})
+        if kill_at is not None:
+            wait_for(kill_at, tmp_path, process, seconds=3600)
+            os.killpg(process.pid, signal.SIGKILL)  # the syntheses too
+        out, err = process.communicate()
+        after = "".join(lines(tmp_path))
+        assert after.startswith(before[: before.rfind("\n") + 1])
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    records = read(tmp_path / "sweep.jsonl")
+    assert len(records) == len({r["id"] for r in records}) == len({r["key"] for r in records})
+    assert len(records) == len(summary["points"]) == total
+    assert not summary["failed"]
+    assert summary["kept"] == done >= 350
+    last = list((cache / "mulfree" / "synthesis").rglob("*.json"))
+    assert len(last) == total - done
+
+
+@pytest.mark.slow
+def test_two_workers_are_nearly_twice_as_fast(tmp_path: Path, fresh: dict[str, str]) -> None:
+    if (os.cpu_count() or 1) < 2 or os.getloadavg()[0] > 0.5:
+        pytest.skip("two processors must have nothing else to do")
+    words = (
+        "lutna", "--lanes", "2", "--sweep", "act_bits=4:8", "--sweep", "weight_bits=4:8",
+        "--fresh",
+    )  # fmt: skip
+    seconds = []
+    for jobs in ("1", "2"):
+        began = time.monotonic()
+        process = start((*words, "--jobs", jobs, "--store", f"{jobs}.jsonl"), tmp_path, fresh)
+        process.communicate()
+        assert process.returncode == 0
+        seconds.append(time.monotonic() - began)
+    print(f"25 points: {seconds[0]:.1f} s with one worker, {seconds[1]:.1f} s with two")
+    assert seconds[0] >= 1.7 * seconds[1]
 
 
 def test_interrupted_sweep_leaves_a_clean_store(tmp_path: Path, fresh: dict[str, str]) -> None:

@@ -33,6 +33,7 @@ from mulfree_lab.explore import (
     flat,
     front,
     plan,
+    read,
     to_csv,
 )
 from mulfree_lab.synthesis import warm
@@ -155,7 +156,9 @@ def _measure(
         try:
             return explore(planned.points, store, jobs, scheduler, fresh, progress)
         except KeyboardInterrupt:
-            done = sum(p.id in store.records for p in planned.points)
+            # The last line may have been written without the store's knowing yet.
+            kept = store.records.keys() | {record["id"] for record in read(store.path)}
+            done = sum(p.id in kept for p in planned.points)
             click.echo(
                 f"{done} of {total} points are kept in {store.path}; "
                 "the same command goes on from there",
