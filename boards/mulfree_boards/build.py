@@ -18,7 +18,7 @@ from typing import Any
 import mulfree
 from mulfree import tools
 from mulfree.files import write_bytes, write_text
-from mulfree.soc.top import SocSpec
+from mulfree.soc.system import SystemSpec
 from mulfree.spec import SpecError
 from mulfree_boards import flow, presence
 from mulfree_boards.board import Board
@@ -36,7 +36,7 @@ class Plan:
     """What would be built: a system on a board at a clock."""
 
     board: Board
-    spec: SocSpec
+    spec: SystemSpec
     clock_hz: float
     pll: Pll | None
 
@@ -224,7 +224,9 @@ def _facts(plan: Plan, work: Path) -> dict[str, Any]:
     """
     device = plan.board.device
     routed = flow.report(plan.board, FLOWS[device.technology], work)
-    there = presence.cells_under(json.loads((work / "routed.json").read_text()))
+    there = presence.cells_under(
+        json.loads((work / "routed.json").read_text()), presence.array_of(plan.spec)
+    )
     if presence.total(there) < presence.least(plan.spec):
         raise BuildError(
             f"only {presence.total(there)} cells of the array are in the routed design: it was "

@@ -11,7 +11,11 @@ error. Block RAMs are counted as the memories ask for them.
 from dataclasses import dataclass
 from math import ceil
 
+from mulfree.engine.geometry import BANKS
+from mulfree.soc.networksoc import NetworkSocSpec
+from mulfree.soc.system import SystemSpec
 from mulfree.soc.top import SocSpec
+from mulfree.units.core import CoreSpec
 from mulfree.units.lutna import LutNASpec
 
 #: Shapes of a block: width -> words.
@@ -58,9 +62,40 @@ _LINES = {
 #: A product's LUTs and flip-flops by what it is made of, against digit tables.
 _KINDS = {"lutna": (1.0, 1.0), "pot": (1.87, 1.57), "baseline": (6.5, 0.07)}
 _ERROR = 0.1
+_NETWORK_ERROR = 0.15
 
 
-def estimate(spec: SocSpec, technology: str) -> Estimate:
+@dataclass(frozen=True)
+class _NetworkLine:
+    """Coefficients of the network engine: of one without an array, a scaler, an output, a lane, a
+    product, a bit of a beat of weights.
+    """
+
+    base: float
+    scaler: float
+    output: float
+    lane: float
+    product: float
+    load_bit: float
+
+    def at(self, spec: NetworkSocSpec, products: float) -> int:
+        core = spec.core
+        return round(
+            self.base
+            + self.scaler * spec.scalers
+            + self.output * core.outputs
+            + self.lane * core.lanes
+            + self.product * products
+            + self.load_bit * spec.load_bits
+        )
+
+
+#: The network engine: LUT equivalents, flip-flops; on other families in the same proportion as
+#: those of `_LINES` to ECP5's.
+_NETWORK = (_NetworkLine(4000, 1500, 100, 20, 55.5, 1), _NetworkLine(3000, 800, 60, 20, 44.4, 2))
+
+
+def estimate(spec: SystemSpec, technology: str) -> Estimate:
     """Estimate what a system takes on an FPGA family.
 
     Parameters
@@ -68,9 +103,11 @@ def estimate(spec: SocSpec, technology: str) -> Estimate:
     technology
         As `mulfree evaluate --target` calls it.
     """
+    if isinstance(spec, NetworkSocSpec):
+        return _network(spec, technology)
+    assert isinstance(spec, SocSpec)
     core = spec.core
-    bits = core.act_bits * core.weight_shape.width
-    products = core.outputs * core.lanes * bits / 64
+    products = _products(core)
     slot_bits = core.outputs * spec.acc_slots * spec.acc_bits
     luts, ff = _LINES[technology]
     in_luts, in_ff = _KINDS[core.unit]
@@ -82,24 +119,63 @@ def estimate(spec: SocSpec, technology: str) -> Estimate:
     )
 
 
+def _network(spec: NetworkSocSpec, technology: str) -> Estimate:
+    in_luts, in_ff = _KINDS[spec.core.unit]
+    products = _products(spec.core)
+    luts, ff = _NETWORK
+    share = _LINES[technology][0].base / _LINES["ecp5"][0].base
+    return Estimate(
+        luts=round(share * luts.at(spec, products * in_luts)),
+        ff=ff.at(spec, products * in_ff),
+        ram=sum(network_memories(spec, technology).values()),
+        error=_NETWORK_ERROR,
+    )
+
+
+def _products(core: CoreSpec) -> float:
+    """Return how many products of 8 × 8 bits an array has."""
+    return core.outputs * core.lanes * core.act_bits * core.weight_shape.width / 64
+
+
+def _blocks(words: int, width: int, technology: str) -> int:
+    """Return the block RAMs of a memory."""
+    shapes = _ICE40_RAM if technology == "ice40" else _RAM
+    return min(ceil(width / wide) * ceil(words / deep) for wide, deep in shapes.items())
+
+
+def network_memories(spec: NetworkSocSpec, technology: str) -> dict[str, int]:
+    """Return the block RAMs of a network engine by what is in them."""
+    act = spec.core.act_bits
+    return {
+        "weights": _blocks(spec.program_words, spec.word_bits, technology),
+        "feature maps": BANKS * _blocks(spec.map_words, spec.word_layout.size, technology),
+        "accumulators": 2 * _blocks(spec.chunk, spec.core.outputs * spec.acc_bits, technology),
+        "residuals": _blocks(spec.keep_words, spec.scalers * act, technology)
+        + 2 * _blocks(spec.term_count, spec.adder.term_bits, technology),
+        "parameters": _blocks(spec.rows, spec.row_layout.size, technology),
+        "description": _blocks(len(spec.description) // 4, 32, technology),
+        "tables": _tables(spec.core, technology),
+    }
+
+
 def _rams(spec: SocSpec, technology: str) -> int:
     """Return the block RAMs that the memories take."""
-    shapes = _ICE40_RAM if technology == "ice40" else _RAM
-
-    def blocks(words: int, width: int) -> int:
-        return min(ceil(width / wide) * ceil(words / deep) for wide, deep in shapes.items())
-
     # A memory that is read and written anywhere at a time is two blocks of 18 bits at the least.
-    total = sum(max(2, blocks(words, 32)) for words in (spec.program_words, spec.data_words))
-    total += blocks(spec.channels, _PARAMETER_BITS)
-    core = spec.core
+    sizes = spec.program_words, spec.data_words
+    total = sum(max(2, _blocks(words, 32, technology)) for words in sizes)
+    total += _blocks(spec.channels, _PARAMETER_BITS, technology)
+    return total + _tables(spec.core, technology)
+
+
+def _tables(core: CoreSpec, technology: str) -> int:
+    """Return the block RAMs of the digit tables, where they are in such."""
     in_blocks = isinstance(core, LutNASpec) and (
         core.store == "block" or (core.store == "distributed" and technology == "ice40")
     )
-    if isinstance(core, LutNASpec) and in_blocks:
-        address = core.digit_bits * core.table_lanes
-        tables = ceil(core.lanes / core.table_lanes) * core.act_digits
-        entry = core.weight_bits + core.digit_bits + (core.table_lanes - 1).bit_length()
-        words = (2 if core.double_buffer else 1) << address
-        total += tables * blocks(words, core.outputs * entry)
-    return total
+    if not (isinstance(core, LutNASpec) and in_blocks):
+        return 0
+    address = core.digit_bits * core.table_lanes
+    tables = ceil(core.lanes / core.table_lanes) * core.act_digits
+    entry = core.weight_bits + core.digit_bits + (core.table_lanes - 1).bit_length()
+    words = (2 if core.double_buffer else 1) << address
+    return tables * _blocks(words, core.outputs * entry, technology)

@@ -1,19 +1,17 @@
-"""Simulates what synthesis made of a whole board, pins included, with Yosys' models of the cells.
+"""A virtual board that is what synthesis made of a board, with Yosys' models of the cells.
 
-It needs a build whose UART is fast: `--baud` of a quarter of the clock makes a bit four
+A build whose UART is fast is simulated fast: `--baud` of a quarter of the clock makes a bit four
 clocks long.
 """
 
 import importlib.util
-import json
 import re
-from math import ceil
 from pathlib import Path
 
+from mulfree.emit import module_name
 from mulfree_boards.build import Plan
 from mulfree_boards.flow import BuildError
-from mulfree_boards.top import START_SECONDS
-from mulfree_sim import runner
+from mulfree_sim.virtual_board import VirtualBoard
 
 #: Family -> Yosys' models, with what is put before them.
 MODELS = {"ice40": ("ice40/cells_sim.v",)}
@@ -69,40 +67,31 @@ def models(technology: str) -> str:
     return _PINS + "\n".join((share / name).read_text() for name in MODELS[technology])
 
 
-def simulate(plan: Plan, built: Path, seed: int | None = None) -> runner.Result:
-    """Run the bench on a build's netlist.
+def board(plan: Plan, built: Path) -> VirtualBoard:
+    """Return a virtual board that is a build's netlist.
 
     Raises
     ------
+    BuildError
+        The cells of the chip have no models here.
     SimulationError
-        The simulator refuses the netlist.
+        The compiler refuses the netlist.
     """
     platform = plan.board.load_platform()
     pins = {
-        "clk": f"{platform.default_clk}_0__io",
-        "uart_rx": "uart_0__rx__io",
-        "uart_tx": "uart_0__tx__io",
+        f"{platform.default_clk}_0__io": "clk",
+        "uart_0__rx__io": "uart_rx",
+        "uart_0__tx__io": "uart_tx",
     }
-    idle = {}
     if plan.board.reset is not None:
-        pins["reset"] = f"{plan.board.reset}_0__io"
         inverted = platform.lookup(plan.board.reset, 0).ios[0].invert
-        idle["reset"] = int(inverted)
-    text = plain_pins((built / "netlist.v").read_text())
-    settings = {
-        "pins": pins,
-        "idle": idle,
-        "start_clocks": ceil(START_SECONDS * plan.clock_hz) + 20,
-    }
-    return runner.run(
-        f"{models(plan.board.device.technology)}\n{text}\n",
-        "top",
-        "mulfree_boards.netlist_bench",
-        # Thousands of cells hear the clock: Icarus needs minutes where Verilator needs seconds.
-        simulator="verilator",
-        seed=seed,
-        environment={
-            "MULFREE_SPEC": plan.spec.to_json(),
-            "MULFREE_SETTINGS": json.dumps(settings),
-        },
-    )
+        pins[f"{plan.board.reset}_0__io"] = "~rst" if inverted else "rst"
+    connected = ", ".join(f".{pin}({name})" for pin, name in pins.items())
+    netlist = f"""\
+{models(plan.board.device.technology)}
+{plain_pins((built / "netlist.v").read_text())}
+module {module_name(plan.spec)} (input clk, input rst, input uart_rx, output uart_tx);
+  top chip ({connected});
+endmodule
+"""
+    return VirtualBoard(plan.spec, netlist=netlist)

@@ -12,12 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mulfree.soc.top import SocSpec
+from mulfree.soc.networksoc import NetworkSocSpec
+from mulfree.soc.system import SystemSpec
+from mulfree.spec import Spec
 
-#: Where the array is in the design.
-ARRAY = "soc.sequencer.engine.array."
+#: Where the array is in the design, and where a network engine's is.
+ARRAY, NETWORK_ARRAY = "soc.sequencer.engine.array.", "soc.network.core."
 #: What is counted besides where a cell is a LUT and a flip-flop.
 FLIP_FLOP = "ICESTORM_LC with its flip-flop"
+
+
+def array_of(spec: SystemSpec) -> str:
+    """Return where a system's array is in the design."""
+    return NETWORK_ARRAY if isinstance(spec, NetworkSocSpec) else ARRAY
 
 
 def cells_under(document: dict[str, Any], prefix: str = ARRAY) -> Counter[str]:
@@ -56,13 +63,18 @@ def total(found: Mapping[str, int]) -> int:
     return sum(number for kind, number in found.items() if kind != FLIP_FLOP)
 
 
-def least(spec: SocSpec) -> int:
+def least(spec: SystemSpec) -> int:
     """Return the cells that an array cannot do without: one a product, one an accumulator's bit.
+
+    A network engine's accumulators are block RAM.
 
     In a chip with distributed RAM four lanes and four bits can share a cell.
     """
     core = spec.core
-    return max(core.outputs * core.lanes // 4, core.outputs * spec.acc_bits // 4)
+    products = core.outputs * core.lanes // 4
+    if isinstance(spec, NetworkSocSpec):
+        return products
+    return max(products, core.outputs * spec.acc_bits // 4)
 
 
 def main() -> int:
@@ -78,8 +90,9 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"no build of {board} in {folder}: {error}", file=sys.stderr)
         return 2
-    spec = SocSpec.from_dict(facts["spec"])
-    found = cells_under(routed)
+    spec = Spec.from_dict(facts["spec"])
+    assert isinstance(spec, SystemSpec)
+    found = cells_under(routed, array_of(spec))
     for kind, number in sorted(found.items()):
         print(f"{number:8,} {kind}")
     missing = total(found) < least(spec)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mulfree import emit
 from mulfree.files import write_text
-from mulfree.soc.top import SocSpec
+from mulfree.soc.system import SystemSpec
 from mulfree_boards.board import Board, ZynqPorts
 from mulfree_lab.synthesis import Job, Synthesizer
 from mulfree_lab.technology import TECHNOLOGIES
@@ -170,7 +170,7 @@ puts "{name}.xsa and mulfree_{board.name}.bit are in $here"
 """
 
 
-def write(board: Board, spec: SocSpec, clock_hz: float, directory: Path) -> list[Path]:
+def write(board: Board, spec: SystemSpec, clock_hz: float, directory: Path) -> list[Path]:
     """Write the project's files and return their paths; the script comes last."""
     system = spec.component()
     text = emit.component_verilog(system, SYSTEM, spec.to_json())
@@ -182,7 +182,7 @@ def write(board: Board, spec: SocSpec, clock_hz: float, directory: Path) -> list
     ]
 
 
-def count(spec: SocSpec, board: Board) -> dict[str, int]:
+def count(spec: SystemSpec, board: Board) -> dict[str, int]:
     """Return what the system takes after synthesis with Yosys, without the processing system.
 
     Raises

