@@ -14,7 +14,7 @@ from mulfree.soc import windows
 from mulfree.soc.registers import Window, register_map
 from mulfree.soc.windows import Words
 from mulfree_firmware.client import Board, BoardError, RunResult
-from mulfree_firmware.line import LineError
+from mulfree_firmware.line import BURST, LineError
 
 MAP = register_map()
 
@@ -65,12 +65,10 @@ class _Device:
         board, line, program = self._board, self._board.line, self._program
         self.tries += 1
         if board.loaded != self._crc:
-            self._write(MAP.program, [self._image])
-            self._check("program", self._crc)
+            self._write("program", MAP.program, [self._image])
         board.loaded = None  # until the board has shown that it holds it
         own = windows.input_words(program, codes)
-        self._write(MAP.data, own)
-        self._check("input", windows.crc(own))
+        self._write("input", MAP.data, own)
         line.write(MAP.control.offset, [MAP.control.pack(start=1)])
         board.wait()
         state = board.state()
@@ -85,9 +83,13 @@ class _Device:
         board.loaded = self._crc
         return windows.output_codes(program, found), state["cycles"]
 
-    def _write(self, window: Window, runs: list[Words]) -> None:
-        for run in runs:
-            self._board.line.write(window.offset + 4 * run.offset, run.words)
+    def _write(self, what: str, window: Window, runs: list[Words]) -> None:
+        """Write words; ask after each burst, as a slow board would fall behind."""
+        crc = 0
+        for part in (part for run in runs for part in run.parts(BURST)):
+            self._board.line.write(window.offset + 4 * part.offset, part.words)
+            crc = windows.crc([part], crc)
+            self._check(what, crc)
 
     def _check(self, what: str, own: int) -> None:
         (there,) = self._board.line.read(MAP.registers[f"{what}_crc"].offset)

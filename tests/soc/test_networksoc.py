@@ -110,6 +110,15 @@ def test_a_system_for_a_program_runs_it(kind):
         golden.results(WIDE, program, codes)
 
 
+@pytest.mark.parametrize("spec", [small(), WIDE], ids=["narrow", "wide"])
+@pytest.mark.parametrize("kind", random_networks.KINDS)
+def test_size_of_an_image(spec, kind):
+    rng = np.random.default_rng(SEED)
+    program = random_networks.KINDS[kind](EngineShape.of(spec), rng)
+    engine = NetworkSocSpec.around(program, core=spec.core)
+    assert windows.image_size(engine, program) == len(engine.program_image(program))
+
+
 def regress(spec: NetworkSocSpec) -> None:
     simulator = "icarus" if runner.available("icarus") else "verilator"
     result = runner.regress(spec, simulator=simulator, seed=SEED)

@@ -21,7 +21,7 @@ from mulfree.soc.bus import RegisterFile
 from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
 from mulfree.soc.system import Access, Reply, System, SystemSpec, target_of
-from mulfree.soc.windows import BANK_WORDS, pieces_of
+from mulfree.soc.windows import BANK_WORDS, image_size, pieces_of
 from mulfree.spec import SpecError
 from mulfree.units.lutna import LutNASpec
 from mulfree.units.pot import PoTSpec
@@ -120,7 +120,7 @@ class NetworkSocSpec(NetworkSpec, SystemSpec):
         own = {f.name for f in dataclasses.fields(NetworkSpec)}
         values = needed | values
         engine = NetworkSpec(**{n: v for n, v in values.items() if n in own}, program_words=1 << 20)
-        return cls(**values, program_words=max(16, len(engine.program_image(program))))
+        return cls(**values, program_words=max(16, image_size(engine, program)))
 
     # What a host has to know
 

@@ -8,12 +8,13 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from mulfree.catalog import KINDS
 from mulfree.soc.axi import AxiLite, AxiLiteBridge
 from mulfree.soc.bus import Bus, RegisterFile
 from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
 from mulfree.soc.uart import UartBone
-from mulfree.spec import Spec, choice, integer
+from mulfree.spec import Spec, choice, integer, nested
 from mulfree.units.core import CoreSpec
 from mulfree.units.lutna import LutNASpec
 from mulfree.units.pot import PoTSpec
@@ -27,6 +28,7 @@ OFFSET_BITS = (register_map().program.words - 1).bit_length()
 class SystemSpec(Spec):
     """What is outside of any engine."""
 
+    core: CoreSpec = nested(KINDS, "what the products are made of")
     bridge: str = choice("uart", BRIDGES, "what the outside speaks")
     bit_clocks: int = integer(217, 4, 65536, "clocks of a bit on the UART")
     timeout_bits: int = integer(21, 8, 30, "the UART forgets a command after 2^n silent clocks")

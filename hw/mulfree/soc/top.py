@@ -7,14 +7,13 @@ from amaranth.hdl import C, Module, Mux, ResetInserter, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import In, Out
 
-from mulfree.catalog import KINDS
 from mulfree.engine.dense import DenseSpec
 from mulfree.soc.bus import RegisterFile
 from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
 from mulfree.soc.sequencer import Sequencer
 from mulfree.soc.system import Access, Reply, System, SystemSpec, target_of
-from mulfree.spec import SpecError, choice, integer, nested
+from mulfree.spec import SpecError, choice, integer
 from mulfree.units.core import CoreSpec
 from mulfree.units.lutna import LutNASpec
 from mulfree.units.pot import PoTSpec
@@ -26,7 +25,6 @@ class SocSpec(SystemSpec):
 
     unit: ClassVar[str] = "soc"
 
-    core: CoreSpec = nested(KINDS, "what the products are made of")
     acc_bits: int = integer(32, 4, 32, "width of an accumulator, two's complement")
     acc_slots: int = integer(16, 1, 1024, "images of a batch")
     channels: int = integer(64, 1, 4096, "output channels of the widest layer")

@@ -5,12 +5,13 @@ the window and then the word itself, so nothing lost, doubled, damaged or misdir
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mulfree.engine import descriptors
 from mulfree.engine.layers import TAPS, FeatureMap
 from mulfree.engine.network import NetworkSpec
 from mulfree.engine.program import Program
@@ -25,6 +26,11 @@ class Words:
 
     offset: int
     words: tuple[int, ...]
+
+    def parts(self, most: int) -> Iterator["Words"]:
+        """Yield them, so many at a time at the most."""
+        for start in range(0, len(self.words), most):
+            yield Words(self.offset + start, self.words[start : start + most])
 
 
 def pieces_of(bits: int) -> int:
@@ -44,6 +50,19 @@ def program_words(engine: NetworkSpec, program: Program) -> Words:
     image = engine.program_image(program)
     words = tuple(word >> (32 * i) & 0xFFFFFFFF for word in image for i in range(count))
     return Words(0, words)
+
+
+def image_size(engine: NetworkSpec, program: Program) -> int:
+    """Return how many of the engine's words a program's image has, without making it."""
+    words = engine.words
+    total = 0
+    for layer in program.layers:
+        work = descriptors.work(engine, layer)
+        total += words(engine.layer_layout)
+        total += work.rows * words(engine.row_layout) + work.terms * words(engine.term_layout)
+        for loads in work.loads:
+            total += len(loads) * words(engine.tile_layout) + sum(loads) * engine.tile_words
+    return total
 
 
 def input_words(program: Program, codes: ArrayLike) -> list[Words]:
@@ -79,12 +98,12 @@ def output_codes(program: Program, found: Sequence[Words]) -> NDArray[np.int64]:
     return program.take(memory)
 
 
-def crc(runs: Iterable[Words]) -> int:
-    """Return the CRC-32 of words at their places, as the board forms it."""
+def crc(runs: Iterable[Words], before: int = 0) -> int:
+    """Return the CRC-32 of words at their places, as the board forms it, behind those `before`."""
     pairs = [
         np.stack([np.arange(r.offset, r.offset + len(r.words)), r.words], axis=1) for r in runs
     ]
-    return zlib.crc32(np.concatenate(pairs).astype("<u4").tobytes())
+    return zlib.crc32(np.concatenate(pairs).astype("<u4").tobytes(), before)
 
 
 def _pieces(program: Program) -> int:
