@@ -13,12 +13,16 @@ from click.testing import CliRunner
 
 from mulfree import files, tools
 from mulfree.engine.layers import EngineShape
+from mulfree.engine.network import NetworkSpec
 from mulfree.engine.program import Program
+from mulfree.units.baseline import BaselineSpec
+from mulfree.units.lutna import LutNASpec
 from mulfree_firmware.commands import run as run_command
 from mulfree_models import compare, reference
 from mulfree_models.commands import accuracy, compile, inspect
 from mulfree_models.importers import load
 from mulfree_models.lowering import lower
+from mulfree_sim import runner
 from mulfree_sim.golden import network as golden
 from tests.models.layers import chain, residual
 
@@ -260,3 +264,26 @@ def test_run_names_what_a_network_does_not_run_on(model, tmp_path):
                    tmp_path / "x.npy")  # fmt: skip
     assert done.exit_code == 2
     assert "input must have shape (n, 9, 7, 6), not (2, 3)" in " ".join(done.output.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "core",
+    [
+        LutNASpec(outputs=16, lanes=36, fill_lanes=2),
+        BaselineSpec(outputs=16, lanes=36, fill_lanes=2, double_buffer=True),
+    ],
+    ids=lambda core: core.unit,
+)
+def test_resnet_on_the_hardware(resnet, tmp_path, core):
+    """Three whole inferences, each output and the clocks."""
+    codes, wanted = images(resnet)
+    engine = NetworkSpec(core=core, scalers=8, channels=64, map_words=1024, keep_words=2048)
+    program = lower(load(resnet / "pretrainedResnet_quant.tflite"), EngineShape.of(engine))
+    assert (golden.results(program, codes) == wanted).all()
+    path = tmp_path / "resnet.mfp"
+    path.write_bytes(program.to_bytes())
+    environment = {"MULFREE_PROGRAM": str(path), "MULFREE_INPUTS": json.dumps(codes.tolist())}
+    result = runner.regress(engine, environment=environment, testcase="runs_program")
+    assert result.passed, result.log
+    print(f"{core.unit}: {sum(engine.layer_cycles(program)):,} clocks an image")

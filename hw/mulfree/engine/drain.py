@@ -64,9 +64,7 @@ class Drain(wiring.Component):
     @staticmethod
     def latency(geometry: Geometry) -> int:
         """Edges from asking for accumulators to their activations."""
-        return (
-            Accumulators.DRAIN + 1 + geometry.scaler.latency + 2 + AdderSpec.LATENCY + 1
-        )
+        return Accumulators.DRAIN + 1 + geometry.scaler.latency + 2 + AdderSpec.LATENCY + 1
 
     def elaborate(self, platform: object) -> Module:
         """Build the walk over chunks, the parameters, scalers, adders, the kept activations."""
