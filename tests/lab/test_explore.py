@@ -259,6 +259,7 @@ def test_five_hundred_points_survive_two_kills(tmp_path: Path, fresh: dict[str, 
         "--sweep", "act_signed=true,false", "--target", "ecp5,ice40",
     )  # fmt: skip
     total, done = 504, 0
+    cache, out, err = tmp_path, "", ""
     for number, kill_at in enumerate((150, 350, None)):
         before = "".join(lines(tmp_path))
         done = before.count("\n")

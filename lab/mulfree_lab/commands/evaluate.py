@@ -25,12 +25,13 @@ def run(
     against: str,
     jobs: int | None,
     fresh: bool,
+    route: bool,
     as_json: bool,
 ) -> None:
     """Measure one unit on every target and print a table or JSON."""
     try:
         names = _names(target or ("" if liberty else "ecp5"))
-        found = _measure(spec, technologies(names, liberty), against, jobs, fresh)
+        found = _measure(spec, technologies(names, liberty), against, jobs, fresh, route)
     except (TypeError, ValueError) as error:
         if isinstance(error, NetlistError):
             raise click.ClickException(str(error)) from None
@@ -44,7 +45,7 @@ def run(
 
 
 def _measure(
-    spec: Spec, chosen: list[Technology], against: str, jobs: int | None, fresh: bool
+    spec: Spec, chosen: list[Technology], against: str, jobs: int | None, fresh: bool, route: bool
 ) -> list[Result]:
     if not warm():
         click.echo(
@@ -59,9 +60,12 @@ def _measure(
 
         def progress(done: int, total: int, job: Job | None) -> None:
             what = f"{job.technology.name}, {job.recipe.name}" if job else "synthesising"
+            what = "placing and routing" if route and done == total else what
             bar.update(task, completed=done, total=total, description=what)
 
-        return evaluate(spec, chosen, _names(against), Synthesizer(jobs, fresh), progress, _given())
+        return evaluate(
+            spec, chosen, _names(against), Synthesizer(jobs, fresh), progress, _given(), route
+        )
 
 
 def _given() -> frozenset[str]:
@@ -80,7 +84,8 @@ def _names(text: str) -> list[str]:
 def _print(spec: Spec, results: list[Result]) -> None:
     table = Table(title=f"{spec.unit}: what it takes")
     headings = ("target", "design", "recipe", "LUT eq.", "wide", "FF", "RAM", "DSP", "depth")
-    for heading in (*headings, "ratio"):
+    routed = any(result.device for result in results)
+    for heading in (*headings, *(["MHz"] if routed else []), "ratio"):
         table.add_column(heading, justify="left" if heading in headings[:3] else "right")
     for result in results:
         bare = [result.without_ram] if result.without_ram else []
@@ -92,6 +97,7 @@ def _print(spec: Spec, results: list[Result]) -> None:
                 result.target if place == 0 else "", made.name, made.recipe.name,
                 f"{c.area:,.0f} µm²" if c.area else c.lut_equivalents,
                 c.wide_muxes, c.ff, c.ram, c.dsp, c.depth,
+                *([made.fmax or ""] if routed else []),
                 f"{result.ratio:.3f}" if place == 0 and result.ratio is not None else "",
             ]  # fmt: skip
             table.add_row(*map(str, cells), end_section=place == len(rows) - 1)
@@ -116,6 +122,8 @@ command = unit_group(
         click.Option(["--jobs"], type=click.IntRange(1, 256),
                      help="syntheses at a time  [default: one a processor]"),
         click.Option(["--fresh"], is_flag=True, help="synthesise again what is already known"),
+        click.Option(["--route"], is_flag=True,
+                     help="place and route the smallest of each side: the clock that it reaches"),
         click.Option(["--json", "as_json"], is_flag=True, help="print JSON for machines"),
     ],
 )  # fmt: skip
