@@ -22,9 +22,10 @@ from mulfree.soc.system import SystemSpec
 from mulfree.spec import SpecError
 from mulfree_boards import flow, presence
 from mulfree_boards.board import Board
-from mulfree_boards.estimate import Estimate, estimate
+from mulfree_boards.estimate import Estimate, estimate, with_soft_core
 from mulfree_boards.flow import FLOWS, BuildError
 from mulfree_boards.pll import Pll, nearest
+from mulfree_boards.softcore import SoftCore
 from mulfree_boards.top import BoardTop
 
 #: Files that a build leaves besides the bitstream and its facts.
@@ -33,12 +34,13 @@ KEPT = ("synthesis.log", "route.log", "netlist.v", "routed.json")
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be built: a system on a board at a clock."""
+    """What would be built: a system on a board at a clock, perhaps with a soft core beside it."""
 
     board: Board
     spec: SystemSpec
     clock_hz: float
     pll: Pll | None
+    soft: SoftCore | None = None
 
     @property
     def name(self) -> str:
@@ -53,7 +55,11 @@ class Plan:
     @property
     def estimate(self) -> Estimate:
         """What the system is expected to take."""
-        return estimate(self.spec, self.board.device.technology)
+        technology = self.board.device.technology
+        expected = estimate(self.spec, technology)
+        if self.soft is None:
+            return expected
+        return with_soft_core(expected, self.soft.spec.ram_words, technology)
 
 
 def clock(board: Board, mhz: float | None) -> tuple[float, Pll | None]:
@@ -110,15 +116,18 @@ def design(plan: Plan) -> dict[str, str]:
     """Return the files that the tools read."""
     way = FLOWS[plan.board.device.technology]
     platform = plan.board.load_platform()
+    whole = plan.spec if plan.soft is None else plan.soft.spec
+    others = {} if plan.soft is None else plan.soft.files
     # Our scripts run the tools; debugging Verilog would only need another Yosys.
     made = platform.prepare(
-        BoardTop(plan.board, plan.spec, plan.pll), "top", emit_src=False, debug_verilog=False
+        BoardTop(plan.board, whole, plan.pll), "top", emit_src=False, debug_verilog=False
     )
     pins = made.files[f"top.{way.constraints}"]
     return {
         "top.il": _text(made.files["top.il"]),
         f"top.{way.constraints}": _text(pins),
-        "synthesis.ys": flow.script(way),
+        "synthesis.ys": flow.script(way, (name for name in others if name.endswith(".v"))),
+        **others,
     }
 
 
@@ -131,6 +140,8 @@ def key(plan: Plan, commands: list[flow.Step]) -> str:
     made_from = hashlib.sha256()
     parts = [plan.board.name, plan.spec.to_json(), repr(plan.clock_hz), repr(plan.pll)]
     parts += [repr(step) for step in commands]
+    if plan.soft is not None:
+        parts += [plan.soft.spec.to_json(), *plan.soft.files.values()]
     packages = {"amaranth", "amaranth-boards", *(step.package for step in commands)}
     parts += [f"{package} {tools.version(package)}" for package in sorted(packages)]
     for root in (Path(mulfree.__file__).parent, Path(__file__).parent):
@@ -225,7 +236,8 @@ def _facts(plan: Plan, work: Path) -> dict[str, Any]:
     device = plan.board.device
     routed = flow.report(plan.board, FLOWS[device.technology], work)
     there = presence.cells_under(
-        json.loads((work / "routed.json").read_text()), presence.array_of(plan.spec)
+        json.loads((work / "routed.json").read_text()),
+        presence.array_of(plan.spec, plan.soft is not None),
     )
     if presence.total(there) < presence.least(plan.spec):
         raise BuildError(
@@ -249,6 +261,7 @@ def _facts(plan: Plan, work: Path) -> dict[str, Any]:
             for package in sorted({s.package for s in steps(plan, plan.board.load_platform())})
         },
         "spec": plan.spec.to_dict(),
+        "soft_core": None if plan.soft is None else {"ram_words": plan.soft.spec.ram_words},
     }
 
 

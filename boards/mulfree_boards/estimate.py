@@ -8,7 +8,7 @@ error. Block RAMs are counted as the memories ask for them.
 `estimate` is the only thing that the rest of this room uses; another estimator can take its place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from mulfree.engine.geometry import BANKS
@@ -95,6 +95,10 @@ class _NetworkLine:
 _NETWORK = (_NetworkLine(4000, 1500, 100, 20, 55.5, 1), _NetworkLine(3000, 800, 60, 20, 44.4, 2))
 
 
+#: Core and console less the UART's bridge: LUT equivalents, flip-flops.
+_SOFT_CORE = (1800, 700)
+
+
 def estimate(spec: SystemSpec, technology: str) -> Estimate:
     """Estimate what a system takes on an FPGA family.
 
@@ -116,6 +120,17 @@ def estimate(spec: SystemSpec, technology: str) -> Estimate:
         ff=ff.at(core.outputs, products * in_ff, slot_bits),
         ram=_rams(spec, technology),
         error=_ERROR,
+    )
+
+
+def with_soft_core(expected: Estimate, ram_words: int, technology: str) -> Estimate:
+    """Return what a system takes with a core and its memory beside it."""
+    luts, ff = _SOFT_CORE
+    return replace(
+        expected,
+        luts=expected.luts + luts,
+        ff=expected.ff + ff,
+        ram=expected.ram + _blocks(ram_words, 32, technology),
     )
 
 

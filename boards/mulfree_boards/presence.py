@@ -22,9 +22,10 @@ ARRAY, NETWORK_ARRAY = "soc.sequencer.engine.array.", "soc.network.core."
 FLIP_FLOP = "ICESTORM_LC with its flip-flop"
 
 
-def array_of(spec: SystemSpec) -> str:
-    """Return where a system's array is in the design."""
-    return NETWORK_ARRAY if isinstance(spec, NetworkSocSpec) else ARRAY
+def array_of(spec: SystemSpec, soft_core: bool = False) -> str:
+    """Return where a system's array is in the design; a soft core is around the system."""
+    array = NETWORK_ARRAY if isinstance(spec, NetworkSocSpec) else ARRAY
+    return f"soc.{array}" if soft_core else array
 
 
 def cells_under(document: dict[str, Any], prefix: str = ARRAY) -> Counter[str]:
@@ -92,7 +93,7 @@ def main() -> int:
         return 2
     spec = Spec.from_dict(facts["spec"])
     assert isinstance(spec, SystemSpec)
-    found = cells_under(routed, array_of(spec))
+    found = cells_under(routed, array_of(spec, bool(facts["soft_core"])))
     for kind, number in sorted(found.items()):
         print(f"{number:8,} {kind}")
     missing = total(found) < least(spec)

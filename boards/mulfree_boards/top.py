@@ -7,6 +7,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSi
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
+from mulfree.soc.riscv import RiscvSpec
 from mulfree.soc.system import SystemSpec
 from mulfree_boards.board import Board
 from mulfree_boards.pll import Pll
@@ -62,9 +63,9 @@ class Clocking(Elaboratable):
 
 
 class BoardTop(Elaboratable):
-    """A system with its UART on the board's pins."""
+    """A system, or one with a soft core beside it, with its UART on the board's pins."""
 
-    def __init__(self, board: Board, spec: SystemSpec, pll: Pll | None) -> None:
+    def __init__(self, board: Board, spec: SystemSpec | RiscvSpec, pll: Pll | None) -> None:
         self._board = board
         self._spec = spec
         self._pll = pll

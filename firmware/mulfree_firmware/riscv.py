@@ -1,6 +1,5 @@
 """The soft core's firmware: built for its memory, and run in simulation of the whole system."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from mulfree.soc import riscv
 from mulfree.soc.program import Program
-from mulfree.soc.riscv import RiscvSpec
+from mulfree.soc.riscv import RiscvSpec, beside
 from mulfree.soc.top import SocSpec
 from mulfree_firmware import build as builder
 from mulfree_firmware.build import FirmwareError
@@ -32,18 +31,6 @@ class Firmware:
 
     elf: bytes
     words: NDArray[np.uint32]
-
-
-def beside(soc: SocSpec, ram_words: int | None = None) -> RiscvSpec:
-    """Return a system with a core beside a board's engine.
-
-    Raises
-    ------
-    SpecError
-        The memory has a size that is not allowed.
-    """
-    soc = dataclasses.replace(soc, bridge="wishbone")
-    return RiscvSpec(soc=soc) if ram_words is None else RiscvSpec(soc=soc, ram_words=ram_words)
 
 
 def build(

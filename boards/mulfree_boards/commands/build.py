@@ -18,7 +18,7 @@ from mulfree.options import given_fields
 from mulfree.soc.options import system_options
 from mulfree.soc.presets import changed
 from mulfree.spec import SpecError
-from mulfree_boards import BOARDS, presence, sizing, zynq
+from mulfree_boards import BOARDS, presence, sizing, softcore, zynq
 from mulfree_boards import build as builds
 from mulfree_boards.board import BAUD, Board
 from mulfree_boards.build import Plan
@@ -58,8 +58,9 @@ def plan(
 
 
 def build(
-    board: str, freq: float | None, baud: int, network: Path | None, directory: Path | None,
-    dry_run: bool, fresh: bool, as_json: bool, **values: Any,
+    board: str, freq: float | None, baud: int, network: Path | None, firmware: Path | None,
+    ram_words: int | None, directory: Path | None, dry_run: bool, fresh: bool, as_json: bool,
+    **values: Any,
 ) -> int:  # fmt: skip
     """Build; return 1 where the timing is missed."""
     sized = None
@@ -67,6 +68,11 @@ def build(
         if network is not None:
             sized = size(find(board), network, values)
         asked = plan(find(board), values, freq, baud, sized)
+        if firmware is not None:
+            soft = softcore.beside(asked.board, asked.spec, firmware, ram_words)
+            asked = dataclasses.replace(asked, soft=soft)
+        elif ram_words is not None:
+            raise SpecError("ram-words must come with --firmware, as there is no core otherwise")
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     except BuildError as error:
@@ -267,6 +273,13 @@ command = click.Command(
             help="a program (.mfp), a model (.tflite, .onnx) or digits: the fastest network engine "
             "for it that fits the board, in place of the board's own system",
         ),
+        click.Option(
+            ["--firmware"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="put a soft core beside the engine, its memory filled from this file of `mulfree "
+            "firmware`",
+        ),
+        click.Option(["--ram-words"], type=int, help="memory of the core, words of 32 bits"),
         click.Option(
             ["-o", "--directory"],
             type=click.Path(path_type=Path, file_okay=False),

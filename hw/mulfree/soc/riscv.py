@@ -17,7 +17,7 @@ Anything else reads as all ones, and so does what the engine refuses.
 """
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -55,6 +55,18 @@ class RiscvSpec(Spec):
     def component(self) -> "Riscv":
         """Build the system."""
         return Riscv(self)
+
+
+def beside(soc: SocSpec, ram_words: int | None = None) -> RiscvSpec:
+    """Return a system with a core beside a board's engine.
+
+    Raises
+    ------
+    SpecError
+        The memory has a size that is not allowed.
+    """
+    soc = replace(soc, bridge="wishbone")
+    return RiscvSpec(soc=soc) if ram_words is None else RiscvSpec(soc=soc, ram_words=ram_words)
 
 
 def sources() -> dict[str, str]:
