@@ -86,6 +86,7 @@ class Sources:
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     sweeps: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     estimator: dict[str, Any] | None = None
+    mixed: dict[str, dict[str, Any]] = field(default_factory=dict)
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -117,7 +118,7 @@ def gather(paths: Iterable[Path]) -> Sources:
         except (OSError, ValueError) as error:
             raise ReportError(f"result must be a readable JSON file, not {path}: {error}") from None
         _sort_in(found, path.stem, content)
-    if not (found.evaluations or found.sweeps or found.estimator or found.others):
+    if found == Sources():
         raise ReportError("report must be given results, but there are none")
     return found
 
@@ -127,6 +128,8 @@ def _sort_in(found: Sources, name: str, content: Any) -> None:
         found.estimator = content
     elif isinstance(content, dict) and _is_evaluation(content.get("results")):
         found.evaluations[name] = content
+    elif isinstance(content, dict) and {"networks", "digital"} <= content.keys():
+        found.mixed[name] = content
     elif isinstance(content, dict):
         found.others[name] = content
     elif isinstance(content, list):
@@ -146,6 +149,7 @@ def sections(sources: Sources) -> list[Section]:
     found = []
     if sources.evaluations:
         found.append(_evaluations(sources.evaluations))
+    found += [_mixed(name, content) for name, content in sources.mixed.items()]
     found += [_other(name, content) for name, content in sources.others.items()]
     found += [_sweep(name, records) for name, records in sources.sweeps.items() if records]
     if sources.estimator:
@@ -274,6 +278,26 @@ def _estimator(content: dict[str, Any]) -> Section:
     )  # fmt: skip
 
 
+def _mixed(name: str, content: dict[str, Any]) -> Section:
+    networks = content["networks"]
+    chosen = Table(
+        f"{name}_choices", f"{networks[0]['network']}: what each layer is computed by",
+        ("layer", "MACs", "choice"),
+        tuple((x["layer"], x["macs"], x["choice"]) for x in networks[0]["layers"]),
+    )  # fmt: skip
+    whole = _other(name, {key: value for key, value in content.items() if key == "networks"})
+    return Section(
+        _slug(name),
+        f"Mixed precision: as sensitive as {networks[0]['network']}",
+        "Bits of activations and weights and the kind of MAC, chosen layer by layer under a budget "
+        "of changed classes; the five networks' layers are as sensitive as those at the same depth "
+        "of the network that was measured. Against conventional MACs of 8 × 8 bits, the least area "
+        f"and the least energy of any form. Command: {content['command']}",
+        (_factors(networks),),
+        (*whole.tables, chosen),
+    )
+
+
 def _other(name: str, content: dict[str, Any]) -> Section:
     """Show any list of records as a table of what is plain in them."""
     tables = []
@@ -363,6 +387,27 @@ def _ratios(rows: Sequence[tuple[Any, ...]]) -> Figure:
     )
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(targets), frameon=False)
     return Figure(_svg(canvas), "Area of our designs over that of the best of their baselines.")
+
+
+def _factors(networks: list[dict[str, Any]]) -> Figure:
+    from matplotlib.figure import Figure as Canvas
+
+    names = [row["network"] for row in networks]
+    canvas = Canvas(figsize=(8, 1.3 + 0.42 * len(names)), layout="constrained")
+    axes = canvas.add_subplot()
+    for (colour, mark), what in zip(_cycle(2), ("area", "energy"), strict=True):
+        for fact, fill in ((f"{what}_factor", colour), (f"{what}_factor_of_bits_alone", "white")):
+            axes.plot(
+                [row[fact] for row in networks], range(len(names)), mark, color=colour,
+                markersize=8, markerfacecolor=fill, alpha=0.9, label=what if fill == colour else "",
+            )  # fmt: skip
+    axes.axvline(1, color="#444", linewidth=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("conventional over ours (hollow: conventional MACs of as few bits)")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    return Figure(_svg(canvas), "How many times less area and energy a network's products take.")
 
 
 def _clouds(rows: list[dict[str, Any]], targets: list[str]) -> Figure:
@@ -535,6 +580,7 @@ def to_json(sources: Sources) -> str:
         "evaluations": sources.evaluations,
         "sweeps": sources.sweeps,
         "estimator": sources.estimator,
+        "mixed": sources.mixed,
         "others": sources.others,
         "tools": tools(),
     }

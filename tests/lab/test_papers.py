@@ -50,12 +50,12 @@ def test_json_has_every_headline_with_its_command() -> None:
     rows = json.loads(done.output)["rows"]
     assert {row["figure"] for row in rows} >= {"29.54 ×", "3.34 ×", "1.23 ×", "1.80 ×", "1.4 ×"}
     for row in rows:
-        assert row["command"].startswith("mulfree papers") or row["ours"] == "–"
+        assert row["command"].startswith(("mulfree papers", "mulfree mixed")) or row["ours"] == "–"
         assert row["certainty"] in ("ABS", "CALC", "REC", "–")
 
 
 @pytest.mark.parametrize("name", papers.RUNS)
-def test_designs_of_a_run_are_one_function_under_many_names(name: str) -> None:
+def test_designs_of_a_run_have_one_shape_and_many_names(name: str) -> None:
     designs = papers.RUNS[name][0]()
     assert len({design.name for design in designs}) == len(designs) > 2
-    assert len({(d.spec.outputs, d.spec.lanes, d.spec.act_bits) for d in designs}) == 1
+    assert len({(d.spec.outputs, d.spec.lanes) for d in designs}) == 1
