@@ -92,7 +92,7 @@ class _NetworkLine:
 
 #: The network engine: LUT equivalents, flip-flops; on other families in the same proportion as
 #: those of `_LINES` to ECP5's.
-_NETWORK = (_NetworkLine(4000, 1500, 100, 20, 55.5, 1), _NetworkLine(3000, 800, 60, 20, 44.4, 2))
+_NETWORK = (_NetworkLine(5900, 1500, 100, 20, 55.5, 1), _NetworkLine(5200, 1000, 60, 20, 44.4, 2))
 
 
 #: Core and console less the UART's bridge: LUT equivalents, flip-flops.

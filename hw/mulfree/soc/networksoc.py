@@ -186,26 +186,30 @@ class CheckSums(wiring.Component):
     Members
     -------
     kind : In
-        What an access is: `NONE`, `PROGRAM`, `INPUT` or `OUTPUT`; another one than before begins a
-        check sum anew.
+        What an access is: `PROGRAM`, `INPUT` or `OUTPUT`; another one than before begins a check
+        sum anew.
     begin : In(1)
         So does the first word of a program.
     forget : In(1)
         The next access begins a check sum anew.
-    valid, first, data : In
-        A word of the access: its number in the window is the `first`.
+    offset, word : In
+        The word's number in its window, and the word.
+    valid, beat : In
+        Half a word goes into the check sum, on each of `BEATS` edges: 0 that of the number.
     program, input, output : Out(32)
         The CRCs, two edges after their last word.
     """
 
     NONE, PROGRAM, INPUT, OUTPUT = range(4)
+    BEATS = 3
 
     kind: In(2)
     begin: In(1)
     forget: In(1)
+    offset: In(16)
+    word: In(32)
     valid: In(1)
-    first: In(1)
-    data: In(32)
+    beat: In(2)
     program: Out(32)
     input: Out(32)
     output: Out(32)
@@ -213,14 +217,15 @@ class CheckSums(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Build one CRC for all, and a register for each."""
         m = Module()
-        m.submodules.crc = total = crc.Processor(CRC32_ISO_HDLC(data_width=32))
+        m.submodules.crc = total = crc.Processor(CRC32_ISO_HDLC(data_width=16))
         before, complete = Signal.like(self.kind), Signal()
+        first = self.beat == 0
         m.d.comb += [
             total.valid.eq(self.valid),
-            total.data.eq(self.data),
-            total.start.eq(self.valid & self.first & ((self.kind != before) | self.begin)),
+            total.data.eq(Cat(self.offset, self.word).word_select(self.beat, 16)),
+            total.start.eq(self.valid & first & ((self.kind != before) | self.begin)),
         ]
-        m.d.sync += complete.eq(self.valid & ~self.first)
+        m.d.sync += complete.eq(self.valid & (self.beat == self.BEATS - 1))
         with m.If(self.forget):
             m.d.sync += before.eq(self.NONE)
         with m.Elif(self.valid):
@@ -259,21 +264,18 @@ class NetworkSoc(System):
         known = to_program | to_data | there
         word = Mux(access.to["about"], from_about, self._map_word(network, access))
 
-        # The clocks of an access: the last one writes, and the last two form the check sum of the
-        # word's place and of the word.
-        clock = Signal(range(Network.READ_LATENCY + 2))
-        last = Signal.like(clock)
+        # The clocks of an access: the last ones form the check sum, and the last one writes.
+        clock = Signal(range(Network.READ_LATENCY + CheckSums.BEATS))
+        begins = Mux(access.write | there, 0, Network.READ_LATENCY)
         m.d.comb += [
-            last.eq(Mux(access.write | there, 1, Network.READ_LATENCY + 1)),
-            ready.eq(access.request & (clock == last)),
+            ready.eq(access.request & (clock == begins + CheckSums.BEATS - 1)),
             check_sums.kind.eq(Mux(to_program, CheckSums.PROGRAM, CheckSums.OUTPUT - access.write)),
             check_sums.begin.eq(to_program & (access.offset == 0)),
             check_sums.forget.eq(registers.control__start),
-            check_sums.valid.eq(
-                access.request & (to_program | to_data) & (ready | (clock == last - 1))
-            ),
-            check_sums.first.eq(~ready),
-            check_sums.data.eq(Mux(ready, Mux(access.write, access.data, word), access.offset)),
+            check_sums.valid.eq(access.request & (to_program | to_data) & (clock >= begins)),
+            check_sums.beat.eq(clock - begins),
+            check_sums.offset.eq(access.offset),
+            check_sums.word.eq(Mux(access.write, access.data, word)),
         ]
         m.d.sync += clock.eq(Mux(access.request & known & ~ready, clock + 1, 0))
         self._run(m, registers, network)

@@ -1,7 +1,8 @@
 """What a host writes to a network engine's windows and reads there, as words of 32 bits.
 
 Board and host form the same check sums: every word that crosses a window counts as its number in
-the window and then the word itself, so nothing lost, doubled, damaged or misdirected goes unseen.
+the window, 16 bits, and then the word itself, so nothing lost, doubled, damaged or misdirected goes
+unseen.
 """
 
 import zlib
@@ -100,10 +101,12 @@ def output_codes(program: Program, found: Sequence[Words]) -> NDArray[np.int64]:
 
 def crc(runs: Iterable[Words], before: int = 0) -> int:
     """Return the CRC-32 of words at their places, as the board forms it, behind those `before`."""
-    pairs = [
-        np.stack([np.arange(r.offset, r.offset + len(r.words)), r.words], axis=1) for r in runs
-    ]
-    return zlib.crc32(np.concatenate(pairs).astype("<u4").tobytes(), before)
+    for run in runs:
+        counted = np.zeros(len(run.words), [("offset", "<u2"), ("word", "<u4")])
+        counted["offset"] = np.arange(run.offset, run.offset + len(run.words))
+        counted["word"] = run.words
+        before = zlib.crc32(counted.tobytes(), before)
+    return before
 
 
 def _pieces(program: Program) -> int:

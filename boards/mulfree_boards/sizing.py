@@ -1,0 +1,214 @@
+"""The network engine for a board: the one that runs a network in the fewest clocks and fits.
+
+A compiled program says how many outputs, lanes and scalers its engine has; what is left is how fast
+tiles are loaded, and how many pixels have accumulators. A model is compiled for every size, largest
+arrays first. What fits is what the estimate says.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from mulfree.catalog import spec_class
+from mulfree.engine.layers import TAPS, EngineShape
+from mulfree.engine.program import Program
+from mulfree.formats import PowerOfTwo
+from mulfree.soc.networksoc import NetworkSocSpec
+from mulfree.spec import SpecError
+from mulfree.units.core import CoreSpec
+from mulfree_boards.board import Board
+from mulfree_boards.estimate import Estimate, estimate, network_memories
+from mulfree_boards.flow import BuildError
+from mulfree_models.graph import Graph
+from mulfree_models.lowering import lower
+from mulfree_models.recode import power_of_two
+
+OUTPUTS = (32, 24, 16, 12, 8, 6, 4, 2, 1)
+SLICES = (8, 4, 2, 1)
+CHUNKS = (256, 128, 64, 32, 16, 8, 4)
+#: Part of a chip's LUTs and flip-flops that can be filled and still be routed.
+FILLED = 0.9
+#: Arrays of less than this part of the largest that fits are not looked at.
+PART = 0.2
+
+
+@dataclass(frozen=True)
+class Sized:
+    """An engine for a network on a board, and the program laid out for it."""
+
+    spec: NetworkSocSpec
+    program: Program
+
+    @property
+    def cycles(self) -> int:
+        """Clocks of an inference."""
+        return self.program.cycles(self.spec)
+
+
+def of_program(board: Board, program: Program, values: dict[str, Any]) -> Sized:
+    """Return the fastest engine on a board that runs a program as it is laid out.
+
+    Parameters
+    ----------
+    values
+        Parameters of the engine and its core that are given.
+
+    Raises
+    ------
+    BuildError
+        None fits; the message names the layer, what it needs and what is there.
+    SpecError
+        The program is for another engine than the one given.
+    """
+    shape = program.shape
+    for name, own in (("outputs", shape.outputs), ("lanes", shape.lanes)):
+        if values.get(name, own) != own:
+            raise SpecError(f"{name} must be {own}, as the program is laid out, not {values[name]}")
+    return _best(board, program.name, lambda _: program, [shape], values)
+
+
+def of_graph(board: Board, graph: Graph, values: dict[str, Any]) -> Sized:
+    """Return the fastest engine on a board for a model, and its program; raises the same."""
+    kind = values.get("kind", "lutna")
+    core = _core(kind, {"outputs": 1, "lanes": TAPS} | _only(kind, values))
+    if isinstance(core.weight_format, PowerOfTwo):
+        graph, _ = power_of_two(graph, core.weight_format)
+    shapes = [
+        EngineShape(
+            outputs=outputs, slice_channels=channels, scalers=scalers,
+            act=core.act_format, weight=core.weight_format, rounding=graph.rounding,
+            left_shift=30, channels=4096, map_words=65536, keep_words=65536, program_words=0,
+        )
+        for outputs in OUTPUTS if values.get("outputs", outputs) == outputs
+        for channels in SLICES if values.get("lanes", TAPS * channels) == TAPS * channels
+        for scalers in _scalers(outputs, channels)
+    ]  # fmt: skip
+    if not shapes:
+        raise SpecError("outputs must be a multiple of lanes / 9, and lanes 9, 18, 36 or 72")
+    return _best(board, graph.name, cache(lambda shape: lower(graph, shape)), shapes, values)
+
+
+def _best(
+    board: Board, name: str, program_of: Any, shapes: list[EngineShape], values: dict[str, Any]
+) -> Sized:
+    """Return what runs a network in the fewest clocks of all that fits."""
+    device = board.device
+    arrays = [
+        (estimate(spec, device.technology), spec.core, shape)
+        for shape in shapes
+        for spec in _arrays(shape, values)
+    ]
+    fitting = [a for a in arrays if _has_room(a[0], board)]
+    if not fitting:
+        least = min((a[0] for a in arrays), key=lambda e: e.luts)
+        raise BuildError(
+            f"{name} cannot fit the {device.name} of {board.name}: the smallest engine would take "
+            f"about {least.luts:,} LUTs for {device.luts:,} and {least.ff:,} flip-flops for "
+            f"{device.ff:,}, of which {FILLED:.0%} can be used"
+        )
+    largest = max(core.outputs * core.lanes for _, core, _ in fitting)
+    sized, refused = [], []
+    for _, core, shape in fitting:
+        if core.outputs * core.lanes < PART * largest:
+            continue
+        program = program_of(shape)
+        for chunk in [values["chunk"]] if "chunk" in values else CHUNKS:
+            try:
+                spec = NetworkSocSpec.around(program, core=core, chunk=chunk, **_uart(board))
+            except SpecError as error:  # more than its windows hold
+                refused.append((1 << 30, str(error)))
+                continue
+            memories = network_memories(spec, device.technology)
+            blocks = sum(memories.values())
+            if blocks > device.ram:
+                refused.append((blocks, _need(program, memories)))
+            else:
+                sized.append(Sized(spec, program))
+    if not sized:
+        blocks, need = min(refused)
+        raise BuildError(
+            f"{name} cannot fit the {device.name} of {board.name}: it would take {need}, and there "
+            f"are {device.ram}"
+        )
+
+    def cost(one: Sized) -> tuple[int, int, int]:
+        expected = estimate(one.spec, device.technology)
+        return one.cycles, expected.luts, expected.ram
+
+    return min(sized, key=cost)
+
+
+def _uart(board: Board) -> dict[str, Any]:
+    return {"bridge": board.bridge, **board.uart(board.clock_hz)}
+
+
+def _has_room(expected: Estimate, board: Board) -> bool:
+    device = board.device
+    return expected.luts <= FILLED * device.luts and expected.ff <= FILLED * device.ff
+
+
+def _arrays(shape: EngineShape, values: dict[str, Any]) -> Iterator[NetworkSocSpec]:
+    """Yield engines of a shape, memories left out: tiles loaded more and more at a time."""
+    parts = {
+        "outputs": shape.outputs,
+        "lanes": shape.lanes,
+        "act_bits": shape.act.bits,
+        "act_signed": shape.act.signed,
+        "weight_bits": shape.weight.bits,
+    }
+    kind = values.get("kind", "lutna")
+    if isinstance(shape.weight, PowerOfTwo):
+        kind, parts = "pot", parts | {"terms": shape.weight.terms}
+    wanted = _only(kind, values)
+    fills = {1, 3, TAPS, shape.lanes} if "fill_lanes" not in wanted else {wanted["fill_lanes"]}
+    for fill in sorted(fills):
+        try:
+            yield NetworkSocSpec(
+                core=_core(kind, parts | wanted | {"fill_lanes": fill}),
+                scalers=shape.scalers,
+                acc_bits=shape.acc_bits,
+                rounding=shape.rounding,
+            )
+        except SpecError:
+            continue  # too few bits for the sums of so many lanes
+
+
+def _core(kind: str, values: dict[str, Any]) -> CoreSpec:
+    core = spec_class(kind)(**values)
+    assert isinstance(core, CoreSpec)
+    return core
+
+
+def own(kind: str) -> set[str]:
+    """Return the names of a kind of core's parameters."""
+    return {f.name for f in fields(spec_class(kind))}
+
+
+def _only(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that are parameters of a kind of core."""
+    return {name: value for name, value in values.items() if name in own(kind)}
+
+
+def _scalers(outputs: int, channels: int) -> Iterator[int]:
+    """Yield how many scalers an engine can have."""
+    for times in (1, 2, 4, TAPS):
+        if outputs % (times * channels) == 0:
+            yield times * channels
+
+
+def _need(program: Program, memories: dict[str, int]) -> str:
+    """Return what a network needs, and which layers most of it."""
+    said = []
+    if largest := max(program.convolutions, key=lambda c: c.weights.size, default=None):
+        bits = largest.weights.size * program.shape.weight.bits
+        said.append(
+            f"{memories['weights']} for weights (layer {largest.name}: {bits // 8:,} bytes)"
+        )
+    written = [layer for layer in program.layers if layer.target is not None]
+    top = max(written, key=lambda layer: layer.target.address + layer.target.words)
+    said.append(
+        f"{memories['feature maps']} for feature maps (layer {top.name}: {program.map_words:,} "
+        "words of each bank)"
+    )
+    return f"{sum(memories.values()):,} block RAMs, {' and '.join(said)}"
