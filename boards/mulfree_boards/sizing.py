@@ -6,7 +6,7 @@ arrays first. What fits is what the estimate says.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from mulfree.units.core import CoreSpec
 from mulfree_boards.board import Board
 from mulfree_boards.estimate import Estimate, estimate, network_memories
 from mulfree_boards.flow import BuildError
-from mulfree_models.graph import Graph
+from mulfree_models.graph import Graph, ModelError
 from mulfree_models.lowering import lower
 from mulfree_models.recode import power_of_two
 
@@ -74,12 +74,13 @@ def of_graph(board: Board, graph: Graph, values: dict[str, Any]) -> Sized:
     core = _core(kind, {"outputs": 1, "lanes": TAPS} | _only(kind, values))
     if isinstance(core.weight_format, PowerOfTwo):
         graph, _ = power_of_two(graph, core.weight_format)
+    room = EngineShape(
+        act=core.act_format, weight=core.weight_format, rounding=graph.rounding, left_shift=30,
+        channels=4096, map_words=65536, keep_words=65536, program_words=0,
+    )  # fmt: skip
+    room = replace(room, acc_bits=_acc_bits(graph, room))
     shapes = [
-        EngineShape(
-            outputs=outputs, slice_channels=channels, scalers=scalers,
-            act=core.act_format, weight=core.weight_format, rounding=graph.rounding,
-            left_shift=30, channels=4096, map_words=65536, keep_words=65536, program_words=0,
-        )
+        replace(room, outputs=outputs, slice_channels=channels, scalers=scalers)
         for outputs in OUTPUTS if values.get("outputs", outputs) == outputs
         for channels in SLICES if values.get("lanes", TAPS * channels) == TAPS * channels
         for scalers in _scalers(outputs, channels)
@@ -87,6 +88,17 @@ def of_graph(board: Board, graph: Graph, values: dict[str, Any]) -> Sized:
     if not shapes:
         raise SpecError("outputs must be a multiple of lanes / 9, and lanes 9, 18, 36 or 72")
     return _best(board, graph.name, cache(lambda shape: lower(graph, shape)), shapes, values)
+
+
+def _acc_bits(graph: Graph, shape: EngineShape) -> int:
+    """Return the width of accumulators that holds every sum of a graph."""
+    for bits in (24, 28):
+        try:
+            lower(graph, replace(shape, acc_bits=bits))
+        except ModelError:
+            continue
+        return bits
+    return 32  # what else there is to say, lowering for a size says
 
 
 def _best(
