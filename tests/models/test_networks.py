@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from mulfree import files, tools
 from mulfree.engine.layers import EngineShape
 from mulfree.engine.network import NetworkSpec
-from mulfree.engine.program import Program
+from mulfree.engine.program import Program, ProgramError
 from mulfree.units.baseline import BaselineSpec
 from mulfree.units.lutna import LutNASpec
 from mulfree_firmware.commands import run as run_command
@@ -236,6 +237,46 @@ def test_full_disk_leaves_nothing(model, tmp_path, monkeypatch):
     assert done.exit_code == 1
     assert f"cannot write to {tmp_path / 'net.mfp'}: No space left on device" in done.output
     assert [p.name for p in tmp_path.iterdir()] == ["net.tflite"]
+
+
+@pytest.mark.parametrize("point", ["fdopen", "chmod", "replace"])
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
+def test_the_former_program_stays_whole(model, tmp_path, monkeypatch, point, failure):
+    """Whatever fails, and wherever: the file that was there before, and no other."""
+
+    def fails(*_):
+        raise failure
+
+    output = tmp_path / "net.mfp"
+    output.write_bytes(b"former")
+    monkeypatch.setattr(files.os, point, fails)
+    done = mulfree(compile.command, model, "-o", output)
+    monkeypatch.undo()
+    assert done.exit_code == 1
+    if isinstance(failure, OSError):
+        assert f"cannot write to {output}: broken" in done.output
+    assert output.read_bytes() == b"former"
+    assert {p.name for p in tmp_path.iterdir()} == {"net.tflite", "net.mfp"}
+
+
+def test_damaged_programs_are_refused(model):
+    """A flipped bit is seen; one that the CRC covers up is a program's or a sentence."""
+    content = lower(load(model), EngineShape()).to_bytes()
+    rng = np.random.default_rng(SEED)
+    for place in rng.integers(0, len(content), 300).tolist():
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        with pytest.raises(ProgramError):
+            Program.from_bytes(bytes(damaged))
+        body = bytes(damaged[:-4])
+        signed = body + zlib.crc32(body).to_bytes(4, "little")
+        try:
+            again = Program.from_bytes(signed)
+        except ProgramError:
+            continue
+        assert again.to_bytes() == signed
+    with pytest.raises(ProgramError):
+        Program.from_bytes(content[:-4])
 
 
 def test_interrupted_compile_leaves_the_former_program(model, tmp_path):
