@@ -170,7 +170,7 @@ def run(step: Step, folder: Path, tick: Callable[[], None] = lambda: None) -> No
     words = list(step.command)
     with (folder / f"{step.log}.out").open("w") as output:
         process = subprocess.Popen(
-            [tools.executable(words[0]), *words[1:]],
+            [words[0] if Path(words[0]).is_absolute() else tools.executable(words[0]), *words[1:]],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -18,7 +18,7 @@ from mulfree.options import given_fields
 from mulfree.soc.options import system_options
 from mulfree.soc.presets import changed
 from mulfree.spec import SpecError
-from mulfree_boards import BOARDS, presence, sizing, softcore, zynq
+from mulfree_boards import BOARDS, openxc7, presence, sizing, softcore, zynq
 from mulfree_boards import build as builds
 from mulfree_boards.board import BAUD, Board
 from mulfree_boards.build import Plan
@@ -242,19 +242,33 @@ def _zynq(asked: Plan, directory: Path, dry_run: bool, as_json: bool) -> int:
         shown.begin("generating and counting with Yosys")
         used = zynq.count(asked.spec, asked.board)
         paths = zynq.write(asked.board, asked.spec, asked.clock_hz, directory)
+        absent = openxc7.missing(asked.board)
+        made = None if absent else openxc7.build(asked, directory, shown.begin, shown.tick)
+    missed = made is not None and made["bitstream"] is None
     if as_json:
         facts = {
             "board": asked.board.name, "device": asked.board.device.name, "counted": used,
             "asked_mhz": asked.clock_hz / 1e6, "files": [str(path) for path in paths],
-            "spec": asked.spec.to_dict(),
+            "spec": asked.spec.to_dict(), "openxc7": {"missing": absent} if absent else made,
         }  # fmt: skip
         click.echo(json.dumps(facts, indent=2))
-        return 0
+        return int(missed)
     _table(asked, used, "Yosys")
     for path in paths:
         click.echo(path)
-    click.echo(f"next: vivado -mode batch -source {directory / 'build.tcl'}")
-    return 0
+    if made is None:
+        click.echo(f"without Vivado, by openXC7, no bitstream is made: {absent}", err=True)
+        click.echo(f"next: vivado -mode batch -source {directory / 'build.tcl'}")
+    elif missed:
+        click.echo(
+            f"mulfree: timing is missed by openXC7: ask for --freq {int(made['fmax_mhz'])} or "
+            f"less, or use Vivado; no bitstream was written",
+            err=True,
+        )
+    else:
+        click.echo(f"clock: {made['fmax_mhz']:g} MHz possible by openXC7")
+        click.echo(f"bitstream: {made['bitstream']}")
+    return int(missed)
 
 
 command = click.Command(
