@@ -109,7 +109,7 @@ def check_fits(plan: Plan) -> None:
 def steps(plan: Plan, platform: Any) -> list[flow.Step]:
     """Return the tools' runs in order."""
     way = FLOWS[plan.board.device.technology]
-    return [flow.synthesis(way), *way.steps(platform, plan.clock_hz / 1e6)]
+    return [flow.SYNTHESIS, *way.steps(platform, plan.clock_hz / 1e6)]
 
 
 def design(plan: Plan) -> dict[str, str]:

