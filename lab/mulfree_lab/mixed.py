@@ -28,6 +28,51 @@ QUIET = 1e-6
 Progress = Callable[[str, int], None]
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted.
+
+    Members
+    -------
+    budget, noise
+        Percentage of classes that may change, and noise that there may be: see `Verdict`.
+    weigh
+        What is saved, one of `WEIGHTS`.
+    sparsity
+        Share of the weights that pruning made zero, whose products nobody computes.
+    """
+
+    budget: float
+    noise: float
+    weigh: str
+    sparsity: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a graph is from the one of full precision.
+
+    Members
+    -------
+    changed
+        Percentage of images that it puts into another class. It bounds the points of accuracy lost:
+        a class that changes may have been wrong before.
+    noise
+        Energy of its outputs' errors over that of the outputs.
+    lost
+        Points of accuracy lost, where classes are known.
+    """
+
+    changed: float
+    noise: float
+    lost: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return rounded figures."""
+        lost = None if self.lost is None else round(self.lost, 2)
+        return {"changed": round(self.changed, 2), "noise": round(self.noise, 4), "lost": lost}
+
+
 class Judge:
     """Compares graphs with the one of full precision on some images.
 
@@ -44,24 +89,16 @@ class Judge:
     def _run(self, graph: Graph) -> Array:
         return np.concatenate([decisions(graph, some) for some in batches(self.codes, BATCH)])
 
-    def changed(self, graph: Graph) -> float:
-        """Return the percentage of images that a graph puts into another class than the full one.
-
-        It bounds the points of accuracy lost: a class that changes may have been wrong before.
-        """
-        return 100 * float((self._run(graph).argmax(axis=1) != self._full.argmax(axis=1)).mean())
-
-    def lost(self, graph: Graph) -> float | None:
-        """Return the points of accuracy that a graph loses, where classes are known."""
-        if self._labels is None:
-            return None
-        right = [found.argmax(axis=1) == self._labels for found in (self._full, self._run(graph))]
-        return 100 * float(right[0].mean() - right[1].mean())
-
-    def noise(self, graph: Graph) -> float:
-        """Return the energy of a graph's errors over that of what the full network says."""
-        off = self._run(graph) - self._full
-        return float(np.square(off).mean() / self._full.var())
+    def verdict(self, graph: Graph) -> "Verdict":
+        """Return how far a graph is from the full one."""
+        found = self._run(graph)
+        classes, before = found.argmax(axis=1), self._full.argmax(axis=1)
+        lost = None
+        if self._labels is not None:
+            right = (before == self._labels).mean() - (classes == self._labels).mean()
+            lost = 100 * float(right)
+        noise = np.square(found - self._full).mean() / self._full.var()
+        return Verdict(100 * float((classes != before).mean()), float(noise), lost)
 
 
 @dataclass(frozen=True)
@@ -98,7 +135,7 @@ def sensitivity(
         def noise(choice: Choice, layer: str = name) -> float:
             if choice.coding == FULL.coding and choice.act_bits == FULL.act_bits:
                 return 0.0
-            return judge.noise(precisions.apply({layer: choice}))
+            return judge.verdict(precisions.apply({layer: choice})).noise
 
         found.acts[name] = {bits: noise(choice) for bits, choice in acts.items()}
         found.weights[name] = {coding: noise(choice) for coding, choice in codings.items()}
@@ -173,16 +210,15 @@ class Row:
 
     Members
     -------
-    changed, held_out, lost
-        Percentage of classes that change in the network that was measured, with the same choice: on
-        the images that chose, and on others; points of accuracy lost on the others.
+    chooser, held_out
+        What the same choice makes of the network that was measured, by the images that chose and
+        by others.
     """
 
     network: str
     layers: tuple[tuple[str, int, Choice, str], ...]
-    changed: float
-    held_out: float
-    lost: float | None
+    chooser: Verdict
+    held_out: Verdict
     table: Mapping[Choice, Cost]
     digital: Cost
     sparsity: float
@@ -222,9 +258,8 @@ class Row:
             "network": self.network,
             "macs": self.macs,
             "macs_left": round(left),
-            "changed": round(self.changed, 2),
-            "held_out_changed": round(self.held_out, 2),
-            "held_out_lost": None if self.lost is None else round(self.lost, 2),
+            **self.chooser.to_dict(),
+            **{f"held_out_{name}": value for name, value in self.held_out.to_dict().items()},
             "area_per_mac": round(mean["area"], 1),
             "pj_per_mac": round(mean["energy"], 3),
             "uj_per_inference": round(left * mean["energy"] / 1e6, 3),
@@ -247,32 +282,23 @@ def rows(
     chooser: Judge,
     held_out: Judge,
     result: dict[str, Any],
-    *,
-    budget: float,
-    weigh: str,
-    sparsity: float,
+    goal: Goal,
     progress: Progress,
 ) -> list[Row]:
     """Return the network that is measured, and the five of `architectures`.
 
     Parameters
     ----------
-    budget
-        Percentage of classes that may change, on the chooser's images.
     result
         What MACs take: a result of ``cells_mixed``.
-    weigh
-        One of `WEIGHTS`.
-    sparsity
-        Share of the weights that pruning made zero, whose products nobody computes.
     """
     table, digital = choices.costs(result), choices.digital(result)
-    energy, area = WEIGHTS[weigh]
+    energy, area = WEIGHTS[goal.weigh]
     price = {
         choice: energy * cost.energy / digital.energy + area * cost.area / digital.area
         for choice, cost in table.items()
     }
-    noise = sensitivity(precisions, chooser, table, progress)
+    sensitive = sensitivity(precisions, chooser, table, progress)
     own = precisions.macs()
     names = list(own)
     networks: dict[str, list[tuple[str, int, str]]] = {
@@ -285,27 +311,27 @@ def rows(
             for place, layer in enumerate(layers)
         ]
     known: dict[frozenset[tuple[str, int, Any]], bool] = {}
-    found = []
+    finished = []
     for title, layers in networks.items():
 
         def fits(state: State, title: str = title) -> bool:
             key = frozenset((name, c.act_bits, c.coding) for name, c in state.items())
             if key not in known:
                 progress(f"choosing for {title}", len(known))
-                known[key] = chooser.changed(precisions.apply(state)) <= budget
+                found = chooser.verdict(precisions.apply(state))
+                known[key] = found.changed <= goal.budget and found.noise <= goal.noise
             return known[key]
 
         macs = {name: sum(n for _, n, judged in layers if judged == name) for name in names}
-        chosen = choose(noise, price, macs, fits)
+        chosen = choose(sensitive, price, macs, fits)
         graph = precisions.apply(chosen)
-        found.append(
+        finished.append(
             Row(
                 title, tuple((name, n, chosen[judged], judged) for name, n, judged in layers),
-                chooser.changed(graph), held_out.changed(graph), held_out.lost(graph),
-                table, digital, sparsity,
+                chooser.verdict(graph), held_out.verdict(graph), table, digital, goal.sparsity,
             )
         )  # fmt: skip
-    return found
+    return finished
 
 
 def views(codes: Array, labels: Array | None, shift: int) -> tuple[Array, Array | None]:

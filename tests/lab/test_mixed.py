@@ -13,7 +13,7 @@ from mulfree_lab import choices, mixed, papers
 from mulfree_lab.architectures import NETWORKS
 from mulfree_lab.choices import FULL, Choice, Cost
 from mulfree_lab.commands.mixed import command
-from mulfree_lab.mixed import Judge, Sensitivity, at_depth, choose
+from mulfree_lab.mixed import Judge, Sensitivity, Verdict, at_depth, choose
 from mulfree_lab.precision import LeastSquares, Precisions, coarser, decisions
 from mulfree_models import convolutional, digits, reference
 from tests.conftest import ROOT
@@ -67,7 +67,7 @@ def test_products_are_counted_by_layer(precisions: Precisions) -> None:
 def test_full_precision_changes_nothing(precisions: Precisions, judge: Judge) -> None:
     same = precisions.apply(everywhere(precisions, FULL))
     assert (decisions(same, judge.codes) == decisions(precisions.graph, judge.codes)).all()
-    assert judge.noise(same) == judge.changed(same) == judge.lost(same) == 0
+    assert judge.verdict(same) == Verdict(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_layers_are_as_coarse_as_asked(
         assert np.ptp(tensors[op.inputs[0]]) < 1 << choice.act_bits
         spec = choice.spec()
         spec.weight_format.check(op.weights, "weights")
-    assert judge.noise(graph) < 0.2
+    assert judge.verdict(graph).noise < 0.2
 
 
 def test_fewer_bits_are_noisier(precisions: Precisions, judge: Judge) -> None:
     acts = [Choice("digital", bits, 8) for bits in choices.ACT_BITS]
     weights = [Choice("digital", 8, bits) for bits in choices.WEIGHT_BITS]
     for chosen in (acts, weights):
-        noise = [judge.noise(precisions.apply(everywhere(precisions, c))) for c in chosen]
+        noise = [judge.verdict(precisions.apply(everywhere(precisions, c))).noise for c in chosen]
         assert noise == sorted(noise)
         assert noise[0] == 0 < noise[1]
 
@@ -168,12 +168,15 @@ def test_factors_are_means_over_products() -> None:
     table = {FULL: Cost(10, 4), Choice("lutna", 4, 4): Cost(5, 1)}
     table[Choice("digital", 4, 4)] = Cost(6, 2)
     layers = (("a", 30, FULL, "x"), ("b", 10, Choice("lutna", 4, 4), "y"))
-    facts = mixed.Row("two", layers, 0.5, 1.0, None, table, Cost(10, 4), 0.75).to_dict()
+    verdicts = Verdict(0.5, 0.01, None), Verdict(1.0, 0.02, 0.75)
+    facts = mixed.Row("two", layers, *verdicts, table, Cost(10, 4), 0.75).to_dict()
     assert facts["area_per_mac"] == 8.8  # (30 · 10 + 10 · 5) / 40, rounded to a tenth
     assert facts["area_factor"] == pytest.approx(10 / 8.75, abs=1e-3)
     assert facts["energy_factor"] == pytest.approx(4 / 3.25, abs=1e-3)
     assert facts["energy_factor_of_bits_alone"] == pytest.approx(4 / 3.5, abs=1e-3)
     assert facts["macs_left"] == 10
+    assert (facts["changed"], facts["lost"]) == (0.5, None)
+    assert (facts["held_out_noise"], facts["held_out_lost"]) == (0.02, 0.75)
     assert facts["uj_per_inference"] == pytest.approx(10 * 3.25e-6, abs=1e-3)
 
 
@@ -194,10 +197,12 @@ def test_kept_results_are_within_their_budget() -> None:
     for name in papers.MIXED:
         result = papers.load(name)
         assert result is not None
-        budget = float(result["command"].split("--budget ")[1].split()[0])
+        words = result["command"].split()
+        budget, noise = (float(words[words.index(name) + 1]) for name in ("--budget", "--noise"))
         assert [row["network"] for row in result["networks"][1:]] == list(NETWORKS)
         for row in result["networks"]:
             assert row["changed"] <= budget
+            assert row["noise"] <= noise
             assert row["energy_factor"] > row["energy_factor_of_bits_alone"] > 1
 
 
@@ -217,6 +222,7 @@ def test_command_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ([str(tmp_path / "net.onnx"), str(tmp_path)], "Error: "),
         (["--budget", "-1"], "-1"),
         (["--sparsity", "1"], "1"),
+        (["--noise", "-1"], "-1"),
     ):
         done = invoke(command, words)
         assert done.exit_code == 2, done.output

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -57,6 +56,13 @@ def _given(network: Path, data: Path, shift: int) -> tuple[Graph, mixed.Judge, m
     help="classes that may change, in percent: more than the accuracy lost",
 )
 @click.option(
+    "--noise",
+    type=click.FloatRange(0),
+    default=0.1,
+    show_default=True,
+    help="energy of the outputs' errors that there may be, over that of the outputs",
+)
+@click.option(
     "--save",
     "weigh",
     type=click.Choice(list(mixed.WEIGHTS)),
@@ -80,8 +86,8 @@ def _given(network: Path, data: Path, shift: int) -> tuple[Graph, mixed.Judge, m
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 def command(
-    network: Path | None, data: Path | None, budget: float, weigh: str, sparsity: float,
-    shift: int, as_json: bool,
+    network: Path | None, data: Path | None, budget: float, noise: float, weigh: str,
+    sparsity: float, shift: int, as_json: bool,
 ) -> None:  # fmt: skip
     r"""Choose bits and kind of MAC layer by layer, and count area and energy of five networks.
 
@@ -108,27 +114,21 @@ def command(
     console = Console(stderr=True)
     with console.status("") as status:
         found = mixed.rows(
-            precisions, chooser, held_out, result, budget=budget, weigh=weigh, sparsity=sparsity,
-            progress=lambda what, times: status.update(f"{what} ({times})"),
+            precisions, chooser, held_out, result, mixed.Goal(budget, noise, weigh, sparsity),
+            lambda what, times: status.update(f"{what} ({times})"),
         )  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(_document(network, data, budget, weigh, sparsity, shift, found)))
-    else:
+    if not as_json:
         _print(found)
-
-
-def _document(
-    network: Path | None, data: Path | None, budget: float, weigh: str, sparsity: float,
-    shift: int, found: list[mixed.Row],
-) -> dict[str, Any]:  # fmt: skip
+        return
     words = ["mulfree mixed", *(path.name for path in (network, data) if path)]
-    words += [f"--budget {budget:g}", f"--save {weigh}", f"--sparsity {sparsity:g}"]
-    words += [f"--shift {shift}"] if shift else []
-    return {
-        "command": " ".join([*words, "--json"]),
+    words += [f"--budget {budget:g}", f"--noise {noise:g}", f"--save {weigh}"]
+    words += [f"--sparsity {sparsity:g}", f"--shift {shift}", "--json"]
+    document = {
+        "command": " ".join(words),
         "digital": {"area_per_mac": found[0].digital.area, "pj_per_mac": found[0].digital.energy},
         "networks": [row.to_dict() for row in found],
     }
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False))
 
 
 def _print(found: list[mixed.Row]) -> None:
