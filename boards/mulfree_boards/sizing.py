@@ -62,9 +62,17 @@ def of_program(board: Board, program: Program, values: dict[str, Any]) -> Sized:
         The program is for another engine than the one given.
     """
     shape = program.shape
-    for name, own in (("outputs", shape.outputs), ("lanes", shape.lanes)):
-        if values.get(name, own) != own:
-            raise SpecError(f"{name} must be {own}, as the program is laid out, not {values[name]}")
+    powers = isinstance(shape.weight, PowerOfTwo)
+    laid_out = {"outputs": shape.outputs, "lanes": shape.lanes} | (
+        {"kind": "pot"} if powers else {}
+    )
+    for name, needed in laid_out.items():
+        if values.get(name, needed) != needed:
+            raise SpecError(
+                f"{name} must be {needed}, as the program is laid out, not {values[name]}"
+            )
+    if values.get("kind") == "pot" and not powers:
+        raise SpecError("kind must be one of integer weights, as the program is laid out, not pot")
     return _best(board, program.name, lambda _: program, [shape], values)
 
 
@@ -106,11 +114,17 @@ def _best(
 ) -> Sized:
     """Return what runs a network in the fewest clocks of all that fits."""
     device = board.device
-    arrays = [
-        (estimate(spec, device.technology), spec.core, shape)
-        for shape in shapes
-        for spec in _arrays(shape, values)
-    ]
+    arrays, refusal = [], SpecError("")
+    for shape in shapes:
+        for core in _cores(shape, values):
+            try:
+                spec = _without_memories(shape, _core(*core))
+            except SpecError as error:  # the sums of so many lanes, or what was asked for
+                refusal = error
+                continue
+            arrays.append((estimate(spec, device.technology), spec.core, shape))
+    if not arrays:
+        raise refusal
     fitting = [a for a in arrays if _has_room(a[0], board)]
     if not fitting:
         least = min((a[0] for a in arrays), key=lambda e: e.luts)
@@ -125,7 +139,7 @@ def _best(
         if core.outputs * core.lanes < PART * largest:
             continue
         program = program_of(shape)
-        for chunk in [values["chunk"]] if "chunk" in values else CHUNKS:
+        for chunk in CHUNKS:
             try:
                 spec = NetworkSocSpec.around(program, core=core, chunk=chunk, **_uart(board))
             except SpecError as error:  # more than its windows hold
@@ -160,8 +174,8 @@ def _has_room(expected: Estimate, board: Board) -> bool:
     return expected.luts <= FILLED * device.luts and expected.ff <= FILLED * device.ff
 
 
-def _arrays(shape: EngineShape, values: dict[str, Any]) -> Iterator[NetworkSocSpec]:
-    """Yield engines of a shape, memories left out: tiles loaded more and more at a time."""
+def _cores(shape: EngineShape, values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield kind and parameters of cores of a shape: tiles loaded more and more at a time."""
     parts = {
         "outputs": shape.outputs,
         "lanes": shape.lanes,
@@ -173,17 +187,16 @@ def _arrays(shape: EngineShape, values: dict[str, Any]) -> Iterator[NetworkSocSp
     if isinstance(shape.weight, PowerOfTwo):
         kind, parts = "pot", parts | {"terms": shape.weight.terms}
     wanted = _only(kind, values)
-    fills = {1, 3, TAPS, shape.lanes} if "fill_lanes" not in wanted else {wanted["fill_lanes"]}
+    fills = {wanted["fill_lanes"]} if "fill_lanes" in wanted else {1, 3, TAPS, shape.lanes}
     for fill in sorted(fills):
-        try:
-            yield NetworkSocSpec(
-                core=_core(kind, parts | wanted | {"fill_lanes": fill}),
-                scalers=shape.scalers,
-                acc_bits=shape.acc_bits,
-                rounding=shape.rounding,
-            )
-        except SpecError:
-            continue  # too few bits for the sums of so many lanes
+        yield kind, parts | wanted | {"fill_lanes": fill}
+
+
+def _without_memories(shape: EngineShape, core: CoreSpec) -> NetworkSocSpec:
+    """Return an engine whose memories are of no matter."""
+    return NetworkSocSpec(
+        core=core, scalers=shape.scalers, acc_bits=shape.acc_bits, rounding=shape.rounding
+    )
 
 
 def _core(kind: str, values: dict[str, Any]) -> CoreSpec:

@@ -111,6 +111,8 @@ def test_dry_run(run, tmp_path):
     [
         (["net.mfp", "--acc-slots", "4"], "acc_slots must not be given with --network"),
         (["net.mfp", "--outputs", "8"], "outputs must be 4, as the program is laid out, not 8"),
+        (["net.mfp", "--kind", "pot"], "kind must be one of integer weights, as the program is"),
+        (["digits", "--digit-bits", "9"], "digit_bits must be at most act_bits (8), not 9"),
         (["absent.mfp"], "cannot read absent.mfp: No such file"),
         (["damaged.mfp"], "damaged.mfp: program's CRC-32 must be"),
         (["absent.tflite"], "model must be readable, not absent.tflite"),
