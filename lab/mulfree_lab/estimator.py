@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -63,15 +63,37 @@ BLOCKS = {
 #: Bits of a block RAM below which synthesis takes flip-flops, where nobody asks for block RAM.
 WORTH = 64
 
-#: What each quantity may depend on; the fit chooses among these.
+#: What every family's LUTs may depend on, besides gates packed into its own and its memories.
+LOGIC = (
+    "xor", "mux", "and_or", "adder", "adder_pairs", "adder_fixed", "adder_either", "adders",
+    "inverted_addends", "inverted", "rom",
+)  # fmt: skip
+_LUT4 = ("lut4", "lut4_sums", *LOGIC)
+_BY_FOUR = (
+    *_LUT4, "clocked_16x4", "open_16x4", "clocked_deep_16", "open_deep_16", "small_x16",
+)  # fmt: skip
+_BY_SIX = (
+    "lut6", "lut6_sums", *LOGIC, "clocked_32x6", "open_32x6", "clocked_deep_32", "open_deep_32",
+)  # fmt: skip
+#: Without LUTs as memory: what is read at once, and what is small, goes to flip-flops.
+_BLOCKS_ONLY = (
+    *_LUT4, "open_choices", "open_words", "small_choices", "small_words", "block_width",
+    "clocked_width",
+)  # fmt: skip
+
+#: What each quantity may depend on, by family; the fit chooses among these.
 BASIS = {
-    "lut_equivalents": (
-        "lut4", "lut6", "lut4_sums", "lut6_sums", "xor", "mux", "and_or", "adder", "adder_pairs",
-        "adder_fixed", "adder_either", "adders", "clocked_16x4", "clocked_32x6", "open_16x4",
-        "open_32x6", "open_bits", "open_decode", "small_x16", "rom",
+    "lut_equivalents": {
+        "ecp5": _BY_FOUR, "gowin": _BY_FOUR, "ice40": _BLOCKS_ONLY, "xc7": _BY_SIX,
+    },
+    "ff": dict.fromkeys(
+        ("ecp5", "gowin", "ice40", "xc7"),
+        ("ff", "clocked_width", "open_stored", "small_stored", "small_lines"),
     ),
-    "ff": ("ff", "clocked_width", "open_bits", "small_x16"),
-    "ram": ("block_x16", "block_x36", "clocked_x16", "clocked_x36"),
+    "ram": dict.fromkeys(
+        ("ecp5", "gowin", "ice40", "xc7"),
+        ("block_x16", "block_x36", "clocked_x16", "clocked_x36"),
+    ),
 }  # fmt: skip
 QUANTITIES = tuple(BASIS)
 MODEL = Path(__file__).with_name("estimator.json")
@@ -79,7 +101,7 @@ MODEL = Path(__file__).with_name("estimator.json")
 #: The sweep that the coefficients come from: through which recipe each family goes (iCE40 has only
 #: one), how many designs, and how they are parted.
 RECIPES = {"ecp5": "best", "gowin": "best", "ice40": "default", "xc7": "default"}
-DESIGNS = {"ecp5": 60, "gowin": 60, "ice40": 60, "xc7": 24}
+DESIGNS = {"ecp5": 60, "gowin": 60, "ice40": 60, "xc7": 60}
 TARGETS = ",".join(RECIPES)
 AXES = (
     "kind=lutna,pot,baseline",
@@ -139,7 +161,9 @@ def _features(spec: Spec) -> tuple[tuple[str, float], ...]:
 def count(module: dict[str, Any]) -> dict[str, float]:
     """Return the features of one flat module of gates, adders and memories in Yosys' JSON."""
     found: dict[str, float] = defaultdict(float)
-    for cell in module["cells"].values():
+    cells = module["cells"].values()
+    stores = Stores()
+    for cell in cells:
         kind, pins = cell["type"], cell["connections"]
         value = {name: _number(text) for name, text in cell["parameters"].items()}
         if kind in ADDERS:
@@ -150,11 +174,13 @@ def count(module: dict[str, Any]) -> dict[str, float]:
             if not _constant(pins.get("BI", [])):  # adds or subtracts, as a signal says
                 found["adder_either"] += value["Y_WIDTH"]
         elif kind == "$mem_v2":
-            _memory(value, cell.get("attributes", {}), found)
+            stores.add(value, pins, _memory(value, cell.get("attributes", {}), found))
         elif kind in GATES:
             found[GATES[kind]] += 1
         elif "DFF" in kind:
             found["ff"] += 1
+    found |= stores.features()
+    found |= _inverters(cells)
     for inputs in (4, 6):
         found[f"lut{inputs}"] = pack(module, inputs)
         found[f"lut{inputs}_sums"] = pack(module, inputs, sums=True)
@@ -252,27 +278,82 @@ def _constant(bits: list[Any]) -> bool:
     return not any(map(_wire, bits))
 
 
-def _memory(value: dict[str, int], attributes: dict[str, str], found: dict[str, float]) -> None:
+def _inverters(cells: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Return the inverters before adders, and those before anything else that is no gate.
+
+    A gate takes its inverters in; an adder or a flip-flop cannot.
+    """
+    cells = list(cells)
+    made = {cell["connections"]["Y"][0] for cell in cells if cell["type"] == "$_NOT_"}
+    read: dict[bool, set[int]] = {True: set(), False: set()}
+    for cell in cells:
+        if cell["type"] not in GATES:
+            inward = (n for n, d in cell["port_directions"].items() if d == "input")
+            bits = {b for n in inward for b in cell["connections"][n] if _wire(b)}
+            read[cell["type"] in ADDERS] |= made & bits
+    addends = read[True]
+    return {"inverted_addends": len(addends), "inverted": len(read[False] - addends)}
+
+
+class Stores:
+    """Memories that may go to flip-flops, where bits that hold the same are one.
+
+    Two tables that are written alike share their flip-flops, and what selects among them where
+    they are read alike too.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, dict[Any, int]] = defaultdict(dict)
+        self._reads: dict[str, dict[Any, int]] = defaultdict(dict)
+
+    def add(self, value: dict[str, int], pins: dict[str, list[Any]], place: str) -> None:
+        """Count a memory that is written."""
+        width, size, address = value["WIDTH"], value["SIZE"], value["ABITS"]
+        for bit in range(width):
+            written = (pins["WR_ADDR"], pins["WR_EN"][bit::width], pins["WR_DATA"][bit::width])
+            column = (size, *map(tuple, written))
+            self._columns[place][column] = size
+            for port in range(value["RD_PORTS"]):
+                at = tuple(pins["RD_ADDR"][port * address : (port + 1) * address])
+                self._reads[place][column, at] = size - 1
+
+    def features(self) -> dict[str, float]:
+        """Return bits stored, choices and lines of what reads them, and words that are written."""
+        found = {}
+        for place, columns in self._columns.items():
+            reads = self._reads[place]
+            words = {column[:3]: column[0] for column in columns}
+            found |= {
+                f"{place}_stored": sum(columns.values()), f"{place}_lines": len(reads),
+                f"{place}_choices": sum(reads.values()), f"{place}_words": sum(words.values()),
+            }  # fmt: skip
+        return found
+
+
+def _memory(value: dict[str, int], attributes: dict[str, str], found: dict[str, float]) -> str:
+    """Count a memory's shapes; return where it goes: rom, block, clocked, small or open."""
     width, size = value["WIDTH"], value["SIZE"]
     if not value["WR_PORTS"]:
         found["rom"] += width * -(-size // 16)
-        return
+        return "rom"
     reads = max(1, value["RD_PORTS"])
     if "block" in _text(attributes.get("ram_style", "")):
         place = "block"
     else:
         place = "clocked" if value["RD_CLK_ENABLE"] else "open"
-    found[f"{place}_bits"] += width * size
     found[f"{place}_width"] += width * reads
-    found[f"{place}_decode"] += size * max(0, (size - 1).bit_length() - 4)
     for name, (wide, deep) in LUTRAM.items():
         found[f"{place}_{name}"] += reads * -(-width // wide) * -(-size // deep)
+        found[f"{place}_deep_{deep}"] += reads * width * (-(-size // deep) - 1)
+    where = place
     for name, shapes in BLOCKS.items():
         blocks = reads * min(-(-width // wide) * -(-size // deep) for wide, deep in shapes)
         if place == "clocked" and width * size < WORTH * blocks:
             found[f"small_{name}"] += width * size
+            where = "small" if name == "x16" else where
         else:
             found[f"{place}_{name}"] += blocks
+    return where
 
 
 def _text(value: str) -> str:
@@ -351,13 +432,14 @@ def errors(
     return [abs(_apply(coefficients, f) - t) / max(1, t) for f, t in zip(found, truth, strict=True)]
 
 
-def fit(found: Sequence[dict[str, float]], truth: Sequence[int], quantity: str) -> dict[str, float]:
-    """Return coefficients, none negative, of the least relative error.
+def fit(
+    found: Sequence[dict[str, float]], truth: Sequence[int], names: Sequence[str]
+) -> dict[str, float]:
+    """Return coefficients of the named features, none negative, of the least relative error.
 
     Rows are weighed again by their errors, so that the sum of errors counts, not that of their
     squares: a design that the basis describes badly does not pull the others away.
     """
-    names = BASIS[quantity]
     x = np.array([[f.get(name, 0.0) for name in names] for f in found])
     y = np.array(truth, dtype=float)
     scale = 1 / np.maximum(1, y)
@@ -398,8 +480,9 @@ def learn(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[
         coefficients, judged, said = {}, {}, {}
         for quantity in QUANTITIES:
             truth = [record[quantity] for _, record in rows]
-            coefficients[quantity] = fit(found, truth, quantity)
-            said[quantity] = unseen(found, truth, quantity)
+            names = BASIS[quantity][target]
+            coefficients[quantity] = fit(found, truth, names)
+            said[quantity] = unseen(found, truth, names)
             off = [abs(s - t) / max(1, t) for s, t in zip(said[quantity], truth, strict=True)]
             judged[quantity] = {
                 "median": round(float(np.median(off)), 4),
@@ -428,24 +511,29 @@ def learn(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[
     return {"versions": versions(), "seed": SEED, "targets": targets}, pairs
 
 
-def unseen(found: Sequence[dict[str, float]], truth: Sequence[int], quantity: str) -> list[int]:
+def unseen(
+    found: Sequence[dict[str, float]], truth: Sequence[int], names: Sequence[str]
+) -> list[int]:
     """Return what each design is estimated at by a fit that has not seen it."""
     fold = np.random.default_rng(SEED).permutation(len(truth)) % FOLDS
     said = [0] * len(truth)
     for number in range(FOLDS):
         seen = [i for i in range(len(truth)) if fold[i] != number]
-        own = fit([found[i] for i in seen], [truth[i] for i in seen], quantity)
+        own = fit([found[i] for i in seen], [truth[i] for i in seen], names)
         for i in np.flatnonzero(fold == number):
             said[i] = round(_apply(own, found[i]))
     return said
 
 
-def main() -> None:
-    """Complete the sweep, fit, and write the model and its errors."""
-    store = RESULTS / "sweep.jsonl"
+def complete(store: Path) -> None:
+    """Measure what a store lacks of the sweep."""
     for target in RECIPES:
         words = [*command(target), "--store", str(store)]
         subprocess.run([tools.executable("mulfree"), *words], stdout=subprocess.DEVNULL, check=True)
+
+
+def refit(store: Path) -> None:
+    """Fit to what a store has, and write the model and its errors."""
     fitted, pairs = learn(read(store))
     write_text(MODEL, json.dumps(fitted, indent=1) + "\n")
     off = [abs(p["estimated"] - p["measured"]) / p["measured"] for p in pairs]
@@ -461,6 +549,13 @@ def main() -> None:
     }
     write_text(RESULTS / "estimator.json", json.dumps(summary, indent=1) + "\n")
     print(f"{len(pairs)} points held out: median {summary['median']}, 95 % {summary['p95']}")
+
+
+def main() -> None:
+    """Complete the sweep, fit, and write the model and its errors."""
+    store = RESULTS / "sweep.jsonl"
+    complete(store)
+    refit(store)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from mulfree.units.pot import PoTSpec
 from mulfree_lab.commands.estimate import command
 from mulfree_lab.estimator import (
     AXES,
+    BASIS,
     QUANTITIES,
     RECIPES,
     RESULTS,
@@ -72,22 +73,48 @@ def test_adders_and_memories_are_counted_whole() -> None:
     bits = {"A": [1, 2, 3], "B": [4, 5, 6], "BI": ["0"], "Y": [7, 8, 9]}
     memory = {
         "WIDTH": "1001", "SIZE": "10000", "WR_PORTS": "1", "RD_PORTS": "1", "RD_CLK_ENABLE": "0",
+        "ABITS": "100",
     }  # fmt: skip
+    written = {"WR_ADDR": [31, 32, 33, 34], "WR_EN": [35] * 9, "WR_DATA": list(range(41, 50))}
+
+    def table(address: list[int]) -> dict:
+        pins = written | {"RD_ADDR": address}
+        return {"type": "$mem_v2", "parameters": memory, "connections": pins, "port_directions": {}}
+
     cells = {
         "sum": {
             "type": "$alu", "parameters": {"Y_WIDTH": "11"}, "connections": bits,
             "port_directions": {"A": "input", "B": "input", "BI": "input", "Y": "output"},
         },
-        "table": {
-            "type": "$mem_v2", "parameters": memory, "connections": {}, "port_directions": {},
-        },
+        "first": table([51, 52, 53, 54]), "second": table([61, 62, 63, 64]),
     }  # fmt: skip
     found = count({"cells": cells, "ports": {}})
     assert found["adder"] == 3
     assert found["adder_pairs"] == 4
-    assert found["open_bits"] == 9 * 16
-    assert found["open_16x4"] == 3
-    assert found["open_32x6"] == 2
+    assert found["open_16x4"] == 2 * 3
+    assert found["open_32x6"] == 2 * 2
+    assert found["open_deep_16"] == 0
+    # Both hold the same, so that flip-flops are shared; what reads them is not.
+    assert found["open_stored"] == 9 * 16
+    assert found["open_words"] == 16
+    assert found["open_choices"] == 2 * 9 * 15
+
+
+def test_inverters_before_what_cannot_take_them_in() -> None:
+    inverted = module(n10=("NOT", [1]), n11=("NOT", [2]), n12=("NOT", [3]), n99=("AND", [12, 4]))
+    inverted["cells"] |= {
+        "sum": {
+            "type": "$alu", "parameters": {"Y_WIDTH": "1"}, "port_directions": {"A": "input"},
+            "connections": {"A": [10], "B": [10], "Y": [20]},
+        },
+        "flop": {
+            "type": "$_DFF_P_", "parameters": {}, "port_directions": {"D": "input"},
+            "connections": {"D": [11], "Q": [21]},
+        },
+    }  # fmt: skip
+    found = count(inverted)
+    assert found["inverted_addends"] == 1
+    assert found["inverted"] == 1
 
 
 def test_features_grow_with_the_design() -> None:
@@ -103,7 +130,7 @@ def test_fit_finds_the_coefficients_of_a_sum() -> None:
     ]
     truth = [round(0.7 * d["lut4"] + 1.1 * d["adder"] + 6 * d["clocked_16x4"]) for d in designs]
     truth[3] *= 4  # one that no sum describes must not pull the others away
-    found = fit(designs, truth, "lut_equivalents")
+    found = fit(designs, truth, BASIS["lut_equivalents"]["ecp5"])
     off = errors(found, designs, truth)
     assert np.median(off) < 0.01
     assert np.delete(off, 3).max() < 0.05
