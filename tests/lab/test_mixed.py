@@ -240,3 +240,16 @@ def test_command_makes_the_kept_result() -> None:
     words = kept["command"].split()[2:]
     found = json.loads(CliRunner().invoke(command, words, catch_exceptions=False).stdout)
     assert found == kept
+
+
+@pytest.mark.slow
+def test_command_takes_a_model_and_its_data(shared_data: Path) -> None:
+    folder = shared_data / "mlperf_tiny_resnet8"
+    words = [str(folder / "pretrainedResnet_quant.tflite"), str(folder), "--json"]
+    free = ["--budget", "100", "--noise", "1e9", "--save", "area", "--sparsity", "0.9"]
+    done = CliRunner().invoke(command, [*words, *free], catch_exceptions=False)
+    networks = json.loads(done.stdout)["networks"]
+    assert networks[0]["macs"] == 12_501_632
+    for row in networks:  # without a bound, everything is as small as can be
+        assert {layer["choice"] for layer in row["layers"]} == {"pot 3 × 3"}
+        assert row["macs_left"] == pytest.approx(row["macs"] / 10, abs=1)
