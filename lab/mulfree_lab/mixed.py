@@ -89,7 +89,7 @@ class Judge:
     def _run(self, graph: Graph) -> Array:
         return np.concatenate([decisions(graph, some) for some in batches(self.codes, BATCH)])
 
-    def verdict(self, graph: Graph) -> "Verdict":
+    def verdict(self, graph: Graph) -> Verdict:
         """Return how far a graph is from the full one."""
         found = self._run(graph)
         classes, before = found.argmax(axis=1), self._full.argmax(axis=1)

@@ -5,9 +5,8 @@ activations are a rescaling before a layer, coarser weights a factor behind it. 
 trained again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +161,6 @@ def _macs(graph: Graph, op: Op) -> int:
     return int(op.weights.size * np.prod(pixels, dtype=int))
 
 
-def batches(codes: Array, size: int) -> Sequence[Any]:
+def batches(codes: Array, size: int) -> list[Array]:
     """Return the inputs in parts of `size`, so that maps of all do not need to fit in memory."""
     return [codes[first : first + size] for first in range(0, len(codes), size)]
