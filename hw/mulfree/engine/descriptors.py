@@ -75,7 +75,7 @@ def _layer_words(geometry: Geometry, layer: Layer, last: bool) -> Iterator[int]:
     if isinstance(layer, Conv):
         fields |= _conv(geometry, layer)
     else:
-        fields |= _pool(layer)
+        fields |= _pool(geometry, layer)
     yield from record(geometry, geometry.layer_layout, fields, layer.name)
     yield from _rows(geometry, layer)
     if isinstance(layer, Conv) and layer.residual is not None:
@@ -163,10 +163,11 @@ def _conv(geometry: Geometry, layer: Conv) -> dict[str, int]:
     return fields
 
 
-def _pool(layer: MaxPool) -> dict[str, int]:
+def _pool(geometry: Geometry, layer: MaxPool) -> dict[str, int]:
     return {
         "maximum": 1,
         "columns": layer.target.width,
+        "pad": geometry.core.act_format.low,  # what taps outside count as
         "taps": (1 << layer.rows) - 1 | ((1 << layer.columns) - 1) << 3,
         "group_slices": 1,
         "group_rotate": 1,
