@@ -92,7 +92,7 @@ class _NetworkLine:
 
 #: The network engine: LUT equivalents, flip-flops; on other families in the same proportion as
 #: those of `_LINES` to ECP5's.
-_NETWORK = (_NetworkLine(5900, 1500, 100, 20, 55.5, 1), _NetworkLine(5200, 1000, 60, 20, 44.4, 2))
+_NETWORK = (_NetworkLine(5150, 2600, 100, 20, 55.5, 1), _NetworkLine(3760, 2600, 60, 20, 44.4, 2))
 
 
 #: Core and console less the UART's bridge: LUT equivalents, flip-flops.
@@ -166,7 +166,7 @@ def network_memories(spec: NetworkSocSpec, technology: str) -> dict[str, int]:
         "feature maps": BANKS * _blocks(spec.map_words, spec.word_layout.size, technology),
         "accumulators": 2 * _blocks(spec.chunk, spec.core.outputs * spec.acc_bits, technology),
         "residuals": _blocks(spec.keep_words, spec.scalers * act, technology)
-        + 2 * _blocks(spec.term_count, spec.adder.term_bits, technology),
+        + 2 * spec.scalers * _blocks(spec.term_count, spec.adder.term_bits, technology),
         "parameters": _blocks(spec.rows, spec.row_layout.size, technology),
         "description": _blocks(len(spec.description) // 4, 32, technology),
         "tables": _tables(spec.core, technology),

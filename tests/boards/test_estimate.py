@@ -1,12 +1,19 @@
 """The estimate against syntheses of whole systems, and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 
+from mulfree.engine.layers import EngineShape
+from mulfree.soc.networksoc import NetworkSocSpec
 from mulfree.soc.presets import changed, preset
+from mulfree.units.lutna import LutNASpec
 from mulfree_boards import BOARDS
 from mulfree_boards.build import Plan, check_fits
 from mulfree_boards.estimate import estimate
 from mulfree_boards.flow import BuildError
+from mulfree_models.lowering import lower
+from mulfree_models.recode import digits_graph
 
 #: Family, engine, then LUT equivalents, flip-flops and block RAMs from `synth_*` of Yosys 0.70; on
 #: iCE40 logic cells after placement. 4096 words of program and 1024 of data, but for iCE40.
@@ -37,6 +44,23 @@ def test_against_the_large_board():
     assert found.luts == pytest.approx(20213, rel=found.error)
     assert found.ff == pytest.approx(14572, rel=found.error)
     assert found.ram == 26
+
+
+#: Scalers, lanes loaded at once, then as above: synthesised, and routed on the ULX3S-25F.
+NETWORKS = [(1, 1, (10362, 8442, 24)), (4, 3, (18812, 16783, 42))]
+
+
+@pytest.mark.parametrize(("scalers", "fill_lanes", "measured"), NETWORKS)
+def test_network_engines(scalers, fill_lanes, measured):
+    """The digits network on 4 × 9."""
+    core = LutNASpec(outputs=4, lanes=9, fill_lanes=fill_lanes)
+    shape = EngineShape(outputs=4, slice_channels=1, scalers=scalers, program_words=0)
+    program = lower(replace(digits_graph(), rounding="double"), shape)
+    found = estimate(NetworkSocSpec.around(program, core=core), "ecp5")
+    luts, ff, ram = measured
+    assert found.luts == pytest.approx(luts, rel=found.error)
+    assert found.ff == pytest.approx(ff, rel=found.error)
+    assert ram <= found.ram <= ram + 1
 
 
 def test_against_ice40():

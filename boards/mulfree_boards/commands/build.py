@@ -89,7 +89,8 @@ def build(
             built = builds.build(asked, shown.begin, shown.tick, fresh)
         facts = builds.deliver(asked, built, directory)
         if sized is not None:
-            facts["network"] = _network_facts(sized, facts["asked_mhz"], facts["fmax_mhz"])
+            runs_at = min(facts["asked_mhz"], facts["fmax_mhz"])
+            facts["network"] = _network_facts(sized, runs_at)
             program = write_bytes(directory / f"{asked.name}.mfp", sized.program.to_bytes())
             facts["network"]["program"] = str(program)
     except (BuildError, SynthesisError) as error:
@@ -179,12 +180,10 @@ class _Shown:
         self._title = ""
 
 
-def _network_facts(sized: Sized, *mhz: float) -> dict[str, Any]:
-    """Return the clocks of an inference, and how many there are a second at some clocks."""
-    cycles = sized.cycles
-    names = ("inferences_per_second", "possible_inferences_per_second")
-    rates = {name: round(at * 1e6 / cycles, 1) for name, at in zip(names, mhz, strict=False)}
-    return {"name": sized.program.name, "cycles": cycles} | rates
+def _network_facts(sized: Sized, mhz: float) -> dict[str, Any]:
+    """Return the clocks of an inference, and how many there are a second."""
+    rate = round(mhz * 1e6 / sized.cycles, 1)
+    return {"name": sized.program.name, "cycles": sized.cycles, "inferences_per_second": rate}
 
 
 def _show_network(sized: Sized, facts: dict[str, Any]) -> None:
