@@ -137,6 +137,7 @@ def test_a_sample_of_them_simulates(iverilog: str, spec: LutNASpec) -> None:
 
 WIDE: list[dict[str, Any]] = [
     {"lanes": 8, "fill_lanes": 2},
+    {"lanes": 8, "fill_lanes": 1, "double_buffer": True},
     {"lanes": 8, "fill_lanes": 8, "double_buffer": True},
     {"lanes": 6, "fill_lanes": 3},
     {"lanes": 3, "fill_lanes": 3, "storage": "odd", "digit_bits": 4},

@@ -126,11 +126,13 @@ class Drain(wiring.Component):
         left = Signal.like(layer.pixels)  # of the map, for this group
         piece = Signal(range(max(geometry.pieces, 2)))
         row, group_row = Signal(range(geometry.rows)), Signal(range(geometry.rows))
-        pixel_end, chunk_end, group_end = Signal(), Signal(), Signal()
+        pixel_end, chunk_end = Signal(), Signal()
+        group_end = Signal()  # `left` is 1
+        last_piece = Signal.like(piece)
+        m.d.sync += last_piece.eq(layer.pieces - 1)
         m.d.comb += [
             busy.eq(waiting != 0),
-            pixel_end.eq(piece == layer.pieces - 1),
-            group_end.eq(left == 1),
+            pixel_end.eq(piece == last_piece),
             chunk_end.eq(group_end | (self.pixel == geometry.chunk - 1)),
             self.freed.eq(busy & pixel_end & chunk_end),
         ]
@@ -143,17 +145,24 @@ class Drain(wiring.Component):
                     row.eq(group_row),
                     self.pixel.eq(self.pixel + 1),
                     left.eq(left - 1),
+                    group_end.eq(left == 2),
                 ]
                 with m.If(chunk_end):
                     m.d.sync += [self.pixel.eq(0), self.bank.eq(~self.bank)]
                 with m.If(group_end):
                     # What is a maximum needs one row for all channels.
                     after = (group_row + Mux(layer.maximum, 0, geometry.pieces))[: len(row)]
-                    m.d.sync += [left.eq(layer.pixels), row.eq(after), group_row.eq(after)]
+                    m.d.sync += [
+                        left.eq(layer.pixels),
+                        group_end.eq(layer.pixels == 1),
+                        row.eq(after),
+                        group_row.eq(after),
+                    ]
         with m.If(self.start):
             m.d.sync += [
                 *(counter.eq(0) for counter in (piece, row, group_row, self.pixel, self.bank)),
                 left.eq(layer.pixels),
+                group_end.eq(layer.pixels == 1),
             ]
         self._piece = piece
         return busy, row

@@ -54,6 +54,7 @@ class Walker(wiring.Component):
                 "ay": words,
                 "ax": words,
                 "column": PLACE_BITS - 1,
+                "end": 1,  # the row's last
             }
         )
         stride = data.StructLayout({"y": 4, "x": 4, "ry": 2, "rx": 2, "ay": words, "ax": words})
@@ -74,19 +75,23 @@ class Walker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Build the present and the saved place, and the step between them."""
         m = Module()
-        at, first = self.at, self.first
-        after = Signal(self._place)
+        at = self.at
+        first, after = Signal(self._place), Signal(self._place)
         saved = Signal(self._place, reset_less=True)
-        row_end, column = Signal(), Signal.like(at.column)
+        row_end = at.end
         m.d.comb += [
+            first.eq(self.first),
+            first.end.eq(self.columns == 1),
             after.eq(at),
-            column.eq(at.column + 1),
-            after.column.eq(column),
-            row_end.eq(column == self.columns),
+            after.column.eq(at.column + 1),
+            after.end.eq(at.column + 2 == self.columns),
         ]
         for axis in "yx":
             residue = Signal(3, name=f"residue_{axis}")
             wraps = Signal(name=f"wraps_{axis}")
+            whole = self.stride[f"a{axis}"]
+            further = Signal.like(whole, name=f"further_{axis}", reset_less=True)
+            m.d.sync += further.eq(whole + self.pitch[axis])
             m.d.comb += [
                 residue.eq(at[f"r{axis}"] + self.stride[f"r{axis}"]),
                 wraps.eq(residue >= 3),
@@ -95,12 +100,10 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     after[axis].eq(at[axis] + self.stride[axis]),
                     after[f"r{axis}"].eq(Mux(wraps, residue - 3, residue)),
-                    after[f"a{axis}"].eq(
-                        at[f"a{axis}"] + self.stride[f"a{axis}"] + Mux(wraps, self.pitch[axis], 0)
-                    ),
+                    after[f"a{axis}"].eq(at[f"a{axis}"] + Mux(wraps, further, whole)),
                 ]
         with m.If(row_end):
-            m.d.comb += [after[name].eq(first[name]) for name in ("x", "rx", "ax", "column")]
+            m.d.comb += [after[name].eq(first[name]) for name in ("x", "rx", "ax", "column", "end")]
         with m.If(self.recall):
             m.d.sync += at.eq(saved)
         with m.Elif(self.step):

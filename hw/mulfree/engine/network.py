@@ -21,7 +21,7 @@ from mulfree.engine.sequencer import Sequencer
 from mulfree.units.core import Core
 
 #: Room of the queue of weights.
-QUEUE = 12
+QUEUE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +233,8 @@ class Network(wiring.Component):
             queue.r_en.eq(core.weight.ready),
             core.weight.valid.eq(queue.r_rdy),
             core.weight.payload.eq(queue.r_data),
-            sequencer.weight_room.eq(queue.level < QUEUE - PROGRAM_LATENCY - 2),
         ]
+        m.d.sync += sequencer.weight_room.eq(queue.level < QUEUE - PROGRAM_LATENCY - 3)
         return queue.w_rdy
 
     def _program(self, m: Module, sequencer: Sequencer) -> None:

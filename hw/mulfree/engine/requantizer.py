@@ -209,7 +209,7 @@ class Requantizer(wiring.Component):
             self.acc.ready.eq(advance & tables.complete),
             tables.read.eq(advance),
         ]
-        depth = 2 + (self.spec.left_shift > 0) + (self.spec.digit_bits > 1) + self.spec.steps + 2
+        depth = 2 + (self.spec.left_shift > 0) + (self.spec.digit_bits > 1) + self.spec.steps + 3
         under_way = Signal(depth)
         with m.If(advance):
             accepted = self.acc.valid & tables.complete
@@ -275,7 +275,7 @@ class Requantizer(wiring.Component):
                 m.next = "out"
             with m.State("out"), m.If(~self.out.valid | self.out.ready):
                 for i, lane in enumerate(lanes):
-                    m.d.sync += self.out.payload[i].eq(lane.clamped(partial[i]))
+                    m.d.sync += self.out.payload[i].eq(lane.clamped(lane.placed(partial[i])))
                 m.d.sync += self.out.valid.eq(1)
                 m.d.comb += take.eq(1)
                 m.next = "wait"
@@ -400,10 +400,13 @@ class _Lane:
         nudged = nudged_half_away if self.spec.rounding == "double" else nudged_half_up
         return nudged(value, right, self.spec.right_shift)
 
-    def clamped(self, scaled: Value) -> Value:
-        """Add the zero point and clamp."""
+    def placed(self, scaled: Value) -> Value:
+        """Add the zero point."""
+        return saturate(scaled + self.ports.zero_point, self.spec.out_shape)
+
+    def clamped(self, value: Value) -> Value:
+        """Clamp."""
         ports = self.ports
-        value = saturate(scaled + ports.zero_point, self.spec.out_shape)
         return Mux(value < ports.low, ports.low, Mux(value > ports.high, ports.high, value))
 
     def pipeline(self, m: Module, acc: Value) -> Value:
@@ -436,15 +439,17 @@ class _Lane:
         return self.rounded(m, partial, right)
 
     def rounded(self, m: Module, partial: Value, right: Value) -> Value:
-        """Return the output of the last partial sum, two registers later."""
+        """Return the output of the last partial sum, three registers later."""
         nudged, shift = Signal(self.partial_shape), Signal.like(right)
         scaled = Signal(self.partial_shape)
+        value = Signal(self.spec.out_shape)
         m.d.sync += [
             nudged.eq(self.nudged(partial, right)),
             shift.eq(right),
             scaled.eq(nudged >> shift),
+            value.eq(self.placed(scaled)),
         ]
-        return self.clamped(scaled)
+        return self.clamped(value)
 
 
 def _select(multiples: dict[int, Value], digit: Value) -> Value:

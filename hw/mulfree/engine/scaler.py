@@ -37,7 +37,7 @@ class ScalerSpec:
     def latency(self) -> int:
         """Clock edges from an accumulator to its output."""
         spec = self.requantizer
-        return 2 + (spec.left_shift > 0) + (spec.digit_bits > 1) + spec.steps + 3
+        return 2 + (spec.left_shift > 0) + (spec.digit_bits > 1) + spec.steps + 4
 
     @property
     def parameters(self) -> dict[str, Shape]:
@@ -62,8 +62,9 @@ class Scaler(wiring.Component):
         The accumulator and its channel's parameters, on the same edge.
     zero_point, low, high : In
         What is added, and the range that the sum is clamped to; held.
-    out : Out
-        The activation, `spec.latency` edges later.
+    out : Out(width of an activation)
+        Its bits, `spec.latency` edges later; without a sign, for they are an address as well, and
+        a negative one is none to a Verilog simulator.
     """
 
     def __init__(self, spec: ScalerSpec) -> None:
@@ -75,7 +76,7 @@ class Scaler(wiring.Component):
                 "zero_point": In(out),
                 "low": In(out),
                 "high": In(out),
-                "out": Out(out),
+                "out": Out(out.width),
             }
         )
         self.spec = spec
@@ -100,7 +101,7 @@ class AdderSpec:
     rounding: str
 
     #: Clock edges from the terms to their output.
-    LATENCY = 5
+    LATENCY = 6
 
     @property
     def requantizer(self) -> RequantizerSpec:
@@ -136,8 +137,8 @@ class Adder(wiring.Component):
         The terms, on the same edge.
     right, zero_point, low, high : In
         Bits shifted after the multiplier's own, what is added, the range; held.
-    out : Out
-        The activation, `AdderSpec.LATENCY` edges later.
+    out : Out(width of an activation)
+        Its bits, `AdderSpec.LATENCY` edges later.
     """
 
     def __init__(self, spec: AdderSpec) -> None:
@@ -151,7 +152,7 @@ class Adder(wiring.Component):
                 "zero_point": In(out),
                 "low": In(out),
                 "high": In(out),
-                "out": Out(out),
+                "out": Out(out.width),
             }
         )
         self.spec = spec

@@ -218,22 +218,42 @@ class Sequencer(wiring.Component):
         since = Signal(range(delays.load + 1))  # the next tile was asked for
         loads = Signal()  # that tile comes with weights
         tile, group = Signal.like(layer.tiles), Signal.like(layer.groups)
-        left = Signal.like(layer.pixels)  # of the map, behind the chunk's first
+        left = Signal.like(layer.pixels)  # of the map, from the chunk's first on
         free = Signal(2, init=2)  # sets of accumulators
         take = Signal()
         m.d.sync += free.eq(free - take + self.freed)
 
-        tile_end, group_end, layer_end = Signal(), Signal(), Signal()
-        pixel_end, map_end = Signal(), Signal()
-        single = layer.tiles == 1
+        tile_end, group_end, layer_end, pixel_end = Signal(), Signal(), Signal(), Signal()
+        #: This chunk is the map's last, and its last pixel; the same of the map's first chunk and
+        #: of the next one.
+        map_end, last_pixel = Signal(), Signal.like(self.pixel)
+        ends_first, last_first = Signal(), Signal.like(self.pixel)
+        ends_next, last_next = Signal(), Signal.like(self.pixel)
+        rest = Signal.like(left)  # behind this chunk
+        single, last_group = Signal(), Signal()
+        last_tile, group_count = Signal.like(tile), Signal.like(group)
         m.d.comb += [
-            tile_end.eq(tile == layer.tiles - 1),
-            map_end.eq(left <= geometry.chunk),  # this chunk is the map's last
             group_end.eq(tile_end & map_end),
-            layer_end.eq(group_end & (group == layer.groups - 1)),
-            pixel_end.eq((self.pixel == geometry.chunk - 1) | (map_end & (self.pixel == left - 1))),
+            layer_end.eq(group_end & last_group),
+            pixel_end.eq(self.pixel == last_pixel),
             self.first.eq(tile == 0),
         ]
+        # Tiles and groups change in gaps, which are long enough for a register or two.
+        m.d.sync += [
+            single.eq(layer.tiles == 1),
+            last_tile.eq(layer.tiles - 1),
+            tile_end.eq(tile == last_tile),
+            group_count.eq(layer.groups - 1),
+            last_group.eq(group == group_count),
+        ]
+        # A chunk that is not the map's last has four pixels at least.
+        for end, last, pixels in (
+            (ends_first, last_first, layer.pixels),
+            (ends_next, last_next, rest),
+        ):
+            less = pixels <= geometry.chunk
+            m.d.sync += [end.eq(less), last.eq(Mux(less, pixels, geometry.chunk) - 1)]
+        m.d.sync += rest.eq(left - geometry.chunk)
         wait = Mux(loads, delays.load, delays.empty_load)
         m.d.sync += since.eq(Mux(ask, 1, since + (since != wait)))
         with m.If(ask):
@@ -276,7 +296,7 @@ class Sequencer(wiring.Component):
                 read("term", "first tile", geometry.term_count)
             with m.State("first tile"):
                 m.d.comb += [ask.eq(1), new.eq(1), fresh.eq(layer.weights)]
-                m.d.sync += clock.eq(0)
+                m.d.sync += [clock.eq(0), map_end.eq(ends_first), last_pixel.eq(last_first)]
                 m.next = "gap"
             with m.State("gap"):
                 last = Mux(loads, delays.gap - 1, delays.empty_gap - 1)
@@ -287,7 +307,7 @@ class Sequencer(wiring.Component):
                         ask.eq(1),
                         new.eq(tile_end & (map_end | single)),
                         # A single tile serves every chunk: the next one is the next group's.
-                        over.eq(Mux(single, group == layer.groups - 1, layer_end)),
+                        over.eq(Mux(single, last_group, layer_end)),
                         rewind.eq(tile_end & ~map_end & ~single),
                         fresh.eq(layer.weights & head.last),
                     ]
@@ -311,9 +331,19 @@ class Sequencer(wiring.Component):
                     with m.If(pixel_end):
                         m.d.sync += [self.pixel.eq(0), tile.eq(tile + 1)]
                         with m.If(tile_end):
-                            m.d.sync += [tile.eq(0), left.eq(left - geometry.chunk)]
+                            m.d.sync += [
+                                tile.eq(0),
+                                left.eq(rest),
+                                map_end.eq(ends_next),
+                                last_pixel.eq(last_next),
+                            ]
                         with m.If(group_end):
-                            m.d.sync += [left.eq(layer.pixels), group.eq(group + 1)]
+                            m.d.sync += [
+                                group.eq(group + 1),
+                                left.eq(layer.pixels),
+                                map_end.eq(ends_first),
+                                last_pixel.eq(last_first),
+                            ]
                 m.d.comb += [
                     self.chunk_end.eq(pixel_end & tile_end),
                     self.save.eq(self.step & self.chunk_end & ~map_end),

@@ -18,7 +18,7 @@ from mulfree.arith.trees import Term, add_tree, delay, levels, shape_for, spread
 from mulfree.spec import Spec, SpecError, choice, flag, integer
 from mulfree.units import lutna_shared
 from mulfree.units.core import Core, CoreSpec, TileHandshake, WeightRegisters
-from mulfree.units.tables import TableGenerator, TableWalker, walk
+from mulfree.units.tables import LaneStore, TableGenerator, TableWalker, walk
 
 #: Longest address of a table in each kind of store; beyond it, tables outgrow every device.
 ADDRESS_BITS = {
@@ -552,8 +552,12 @@ def _generated(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake
 def _walked(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -> list[_Filling]:
     """Fill the tables of all groups at once from a whole tile of weights, taken ahead."""
     spec = core.spec
-    m.submodules.weights = tile = WeightRegisters(
-        spec.weight_shape, spec.outputs * spec.lanes, False, spec.load_weights
+    m.submodules.weights = tile = LaneStore(
+        outputs=spec.outputs,
+        lanes=spec.table_lanes,
+        groups=spec.groups,
+        bits=spec.weight_bits,
+        fill_lanes=spec.fill_lanes,
     )
     m.submodules.walker = walker = TableWalker(
         outputs=spec.outputs,
@@ -572,15 +576,16 @@ def _walked(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -
         tile.weight.valid.eq(core.weight.valid),
         core.weight.ready.eq(tile.weight.ready),
         tile.retire.eq(walker.done),
-        walker.tile.eq(tile.tile),
+        tile.lane.eq(walker.lane),
+        walker.weights.eq(tile.weights),
         walker.start.eq(tile.loaded & free),
         handshake.filled.eq(walker.filled),
     ]
     return [
         _Filling(
-            walker.address,
+            walker.address[group],
             walker.words[group],
-            (walker.write[False], walker.write[True]),
+            (walker.write[group][False], walker.write[group][True]),
         )
         for group in range(spec.groups)
     ]

@@ -10,9 +10,12 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
+from mulfree.units.core import TileHandshake, WeightRegisters
 
 
 class TableGenerator(wiring.Component):
@@ -280,25 +283,121 @@ def _way(here: tuple[int, ...], point: tuple[int, ...]) -> tuple[int, list[int],
     return sum(far), far[::-1], change
 
 
+class LaneStore(wiring.Component):
+    """A tile of weights, of which one lane of every group is read at a time.
+
+    Where a beat has fewer lanes than a group, the lanes lie in small memories, which cost less than
+    flip-flops with a multiplexer behind them and have no enable that runs to every weight.
+
+    Members
+    -------
+    weight : In(stream)
+        The tile, `fill_lanes` whole lanes a beat, as `Core.weight`.
+    retire, loaded
+        As of `Core`.
+    lane : In(lane within its group × groups)
+    weights : Out(the weights of that lane for every output × groups)
+        On the same edge.
+    """
+
+    def __init__(
+        self, *, outputs: int, lanes: int, groups: int, bits: int, fill_lanes: int
+    ) -> None:
+        self._lanes, self._groups, self._fill = lanes, groups, fill_lanes
+        self._row = outputs * bits
+        super().__init__(
+            {
+                "weight": In(stream.Signature(unsigned(self._row * fill_lanes))),
+                "retire": In(1),
+                "loaded": Out(1),
+                "lane": In(data.ArrayLayout(range(max(lanes, 2)), groups)),
+                "weights": Out(data.ArrayLayout(self._row, groups)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build memories or flip-flops, and the choice of a lane."""
+        m = Module()
+        if self._lanes % self._fill or self._lanes == self._fill:
+            self._registers(m)
+        else:
+            self._memories(m)
+        return m
+
+    def _registers(self, m: Module) -> None:
+        m.submodules.tile = tile = WeightRegisters(
+            self._row, self._lanes * self._groups, False, self._fill
+        )
+        m.d.comb += [
+            tile.weight.payload.eq(self.weight.payload),
+            tile.weight.valid.eq(self.weight.valid),
+            self.weight.ready.eq(tile.weight.ready),
+            tile.retire.eq(self.retire),
+            self.loaded.eq(tile.loaded),
+        ]
+        for group in range(self._groups):
+            rows = [tile.tile[group * self._lanes + lane] for lane in range(self._lanes)]
+            chosen = Array(rows)[self.lane[group]] if len(rows) > 1 else rows[0]
+            m.d.comb += self.weights[group].eq(chosen)
+
+    def _memories(self, m: Module) -> None:
+        """Build for each group a memory for each lane of a beat."""
+        beats = self._lanes // self._fill  # of a group
+        m.submodules.handshake = handshake = TileHandshake(False)
+        beat, group_of = Signal(range(beats)), Signal(range(max(self._groups, 2)))
+        accept = self.weight.valid & self.weight.ready
+        group_end = beat == beats - 1
+        last = group_end & (group_of == self._groups - 1)
+        m.d.comb += [
+            self.weight.ready.eq(handshake.writable),
+            handshake.filled.eq(accept & last),
+            handshake.retire.eq(self.retire),
+            self.loaded.eq(handshake.loaded),
+        ]
+        with m.If(accept):
+            m.d.sync += [
+                beat.eq(Mux(group_end, 0, beat + 1)),
+                group_of.eq(Mux(last, 0, group_of + group_end)),
+            ]
+        low = self._fill.bit_length() - 1  # bits of a lane that choose among the memories
+        for group in range(self._groups):
+            lane, rows = self.lane[group], []
+            for place in range(self._fill):
+                m.submodules[f"lanes_{group}_{place}"] = rows_of = Memory(
+                    shape=self._row, depth=beats, init=[]
+                )
+                write, read = rows_of.write_port(), rows_of.read_port(domain="comb")
+                m.d.comb += [
+                    write.addr.eq(beat),
+                    write.data.eq(self.weight.payload.word_select(place, self._row)),
+                    write.en.eq(accept & (group_of == group)),
+                    read.addr.eq(lane[low:]),
+                ]
+                rows.append(read.data)
+            chosen = Array(rows)[lane[:low]] if low else rows[0]
+            m.d.comb += self.weights[group].eq(chosen)
+
+
 class TableWalker(wiring.Component):
     """Computes one word of the joint tables of every lane group a clock, all groups side by side.
 
     Every entry has an accumulator, to which one weight is added or from which one is subtracted in
-    each step of a `walk`.
+    each step of a `walk`. Each group has control registers of its own, which are marked to be kept:
+    merged, they would drive every table of the core.
 
     Members
     -------
-    tile : In(signed(weight_bits) × lanes·groups·outputs)
-        The weights, the outputs of lane 0 first; held from `start` to behind `done`.
     start : In(1)
         This edge may take the first step.
     done : Out(1)
         This edge takes the last step; the next one is the last to read the weights.
+    lane : Out, weights : In
+        As of `LaneStore`, which holds the tile from `start` to behind `done`.
     address, words : Out
         Where to write, and the entries of every output, for each group.
-    write : Out(2)
-        Write into the tables of plain digits, and of signed top ones, of every group; the first
-        time `DELAY` edges after the first step.
+    write : Out(2 × groups)
+        Write into the tables of plain digits, and of signed top ones; the first time `DELAY` edges
+        after the first step.
     filled : Out(1)
         Activations taken on the edge after this one find the whole tile.
     """
@@ -317,19 +416,19 @@ class TableWalker(wiring.Component):
         steps: tuple[Step, ...],
         block: bool,
     ) -> None:
-        self._outputs, self._lanes, self._groups = outputs, lanes, groups
+        self._outputs, self._groups = outputs, groups
         self._weight_bits, self._entry_bits = weight_bits, entry_bits
         self._steps, self._block = steps, block
-        self._address_bits = max(step.address for step in steps).bit_length()
-        words = lanes * groups * outputs
+        address_bits = max(step.address for step in steps).bit_length()
         super().__init__(
             {
-                "tile": In(data.ArrayLayout(signed(weight_bits), words)),
                 "start": In(1),
                 "done": Out(1),
-                "address": Out(self._address_bits),
+                "lane": Out(data.ArrayLayout(range(max(lanes, 2)), groups)),
+                "weights": In(data.ArrayLayout(outputs * weight_bits, groups)),
+                "address": Out(data.ArrayLayout(address_bits, groups)),
                 "words": Out(data.ArrayLayout(outputs * entry_bits, groups)),
-                "write": Out(2),
+                "write": Out(data.ArrayLayout(2, groups)),
                 "filled": Out(1),
             }
         )
@@ -349,60 +448,64 @@ class TableWalker(wiring.Component):
         m.d.sync += last.eq(self.done)
         with m.If(go):
             m.d.sync += [walking.eq(~self.done), count.eq(Mux(self.done, 0, count + 1))]
-
-        # What a step does is registered before it goes to every accumulator, and so is where its
-        # word belongs, once more.
-        change = Signal(reset_less=True)
-        lane = Signal(range(max(self._lanes, 2)), reset_less=True)
-        down = Signal(reset_less=True)
-        clear = Signal(reset_less=True)
-        address = Signal.like(self.address, reset_less=True)
-        write = Signal(2)
-        with m.Switch(count):
-            for number, step in enumerate(steps):
-                with m.Case(number):
-                    m.d.sync += [
-                        lane.eq(step.lane or 0),
-                        down.eq(step.down),
-                        clear.eq(step.lane is None),
-                        address.eq(step.address),
-                        write.eq(Cat(*step.writes)),
-                    ]
-        with m.If(~go):
-            m.d.sync += write.eq(0)
-        m.d.sync += [change.eq(go), self.write.eq(write)]
-        held = Signal.like(self.address, reset_less=True)
-        m.d.sync += held.eq(address)
-        m.d.comb += self.address.eq(held)
         if self._block:  # which is not read on the edge of a write
             m.d.sync += self.filled.eq(last)
         else:
             m.d.comb += self.filled.eq(last)
 
+        # What a step does goes to the accumulators from a register, and where its word belongs
+        # from two.
+        control = Signal(
+            data.StructLayout({"change": 1, "lane": self.lane[0].shape(), "down": 1, "clear": 1})
+        )
+        address, write = Signal.like(self.address[0]), Signal(2)
+        address_q, write_q = Signal.like(address, reset_less=True), Signal(2)
+        with m.Switch(count):
+            for number, step in enumerate(steps):
+                with m.Case(number):
+                    m.d.comb += [
+                        control.lane.eq(step.lane or 0),
+                        control.down.eq(step.down),
+                        control.clear.eq(step.lane is None),
+                        address.eq(step.address),
+                        write.eq(Cat(*step.writes)),
+                    ]
+        m.d.comb += control.change.eq(go)
+        m.d.sync += [address_q.eq(address), write_q.eq(Mux(go, write, 0))]
         for group in range(self._groups):
+            own = self._own(m, control, f"control_{group}")
+            m.d.comb += [
+                self.lane[group].eq(own.lane),
+                self.address[group].eq(self._own(m, address_q, f"address_{group}")),
+                self.write[group].eq(self._own(m, write_q, f"write_{group}")),
+            ]
             sums = []
             for o in range(self._outputs):
-                weights = [
-                    self.tile[(group * self._lanes + of) * self._outputs + o]
-                    for of in range(self._lanes)
-                ]
-                sums.append(self._entry(m, f"{group}_{o}", weights, change, lane, down, clear))
+                weight = self.weights[group].word_select(o, self._weight_bits)
+                sums.append(self._entry(m, f"{group}_{o}", weight, own))
             m.d.comb += self.words[group].eq(Cat(sums))
         return m
 
-    def _entry(
-        self, m: Module, name: str, weights: list[Any], change: Signal, lane: Signal,
-        down: Signal, clear: Signal,
-    ) -> Signal:  # fmt: skip
+    @staticmethod
+    def _own(m: Module, value: Any, name: str) -> Any:
+        """Return the value one edge later, in a register that is not merged with its equals."""
+        held = Signal(value.shape(), name=name, attrs={"keep": 1})
+        m.d.sync += held.eq(value)
+        return held
+
+    def _entry(self, m: Module, name: str, weight: Any, control: Any) -> Signal:
         """Return one accumulator, which is zero between walks."""
         entry = Signal(signed(self._entry_bits), name=f"entry_{name}")
         chosen = Signal(signed(self._weight_bits), name=f"chosen_{name}")
-        m.d.comb += chosen.eq(Array(weights)[lane] if len(weights) > 1 else weights[0])
-        signs = down.replicate(self._weight_bits)
+        m.d.comb += chosen.eq(weight)
+        signs = control.down.replicate(self._weight_bits)
         # The bit below the units of both operands makes the carry that completes a negative.
-        total = Cat(down, entry).as_signed() + Cat(down, chosen.as_unsigned() ^ signs).as_signed()
-        with m.If(change & clear):
+        total = (
+            Cat(control.down, entry).as_signed()
+            + Cat(control.down, chosen.as_unsigned() ^ signs).as_signed()
+        )
+        with m.If(control.change & control.clear):
             m.d.sync += entry.eq(0)
-        with m.Elif(change):
+        with m.Elif(control.change):
             m.d.sync += entry.eq(total >> 1)
         return entry
