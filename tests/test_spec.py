@@ -8,7 +8,11 @@ from mulfree.catalog import KINDS, UNITS, spec_class
 from mulfree.spec import Spec, SpecError
 
 #: What a Spec asks of the core within it, where the core's defaults do not do.
-CORE = {"network": {"outputs": 4, "lanes": 36}, "soc": {"lanes": 4}}
+CORE = {
+    "network": {"outputs": 4, "lanes": 36},
+    "networksoc": {"outputs": 4, "lanes": 36},
+    "soc": {"lanes": 4},
+}
 
 
 def example(unit: str) -> Spec:

@@ -20,6 +20,7 @@ def spec(core=None, **parameters):
     ("core", "parameters", "message"),
     [
         ({"lanes": 10}, {}, "lanes must be 9, 18, 36 or 72, not 10"),
+        ({"lanes": 1}, {}, "lanes must be 9, 18, 36 or 72, not 1"),
         ({"lanes": 18}, {"scalers": 1}, "scalers must be a multiple of lanes / 9 (2), not 1"),
         ({}, {"scalers": 3}, "scalers must divide outputs (4), not 3"),
         ({"act_bits": 9}, {}, "act_bits must be at most 8, not 9"),

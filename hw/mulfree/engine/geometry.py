@@ -44,8 +44,9 @@ class Geometry(Spec):
     def check(self) -> None:
         """Check that slices, outputs and scalers divide each other, and sums fit."""
         core = self.core
+        if core.lanes not in (9, 18, 36, 72):
+            raise SpecError(f"lanes must be 9, 18, 36 or 72, not {core.lanes}")
         rules = {
-            f"lanes must be 9, 18, 36 or 72, not {core.lanes}": core.lanes in (9, 18, 36, 72),
             f"scalers must be a multiple of lanes / 9 ({self.slice}), not {self.scalers}": (
                 self.scalers % self.slice == 0
             ),
