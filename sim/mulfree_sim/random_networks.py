@@ -217,6 +217,19 @@ def residual(shape: EngineShape, rng: Rng) -> Program:
     return program(shape, layers, source)
 
 
+def small_pool(shape: EngineShape, rng: Rng) -> Program:
+    """The largest of 2 × 2 that reaches over the border, where it may be below zero."""
+    source = _source(shape, rng, shape.slice_channels + 1)
+    size = (source.height // 2 + 1, source.width // 2 + 1, source.channels)
+    layer = MaxPool(
+        name="largest of 2x2", source=source,
+        target=feature_map(shape, size, source.address + source.words),
+        rows=2, columns=2, stride_y=2, stride_x=2, origin_y=-1, origin_x=-1,
+        low=shape.act.low, high=shape.act.high,
+    )  # fmt: skip
+    return program(shape, [layer], source)
+
+
 def pools(shape: EngineShape, rng: Rng) -> Program:
     """The largest of 2 × 2, then of four windows of 2 × 3 with a border."""
     source = _source(shape, rng, 3 * shape.slice_channels)
@@ -258,7 +271,7 @@ def one_pixel(shape: EngineShape, rng: Rng) -> Program:
 KINDS = {
     f.__name__: f
     for f in (
-        one_slice, several_groups, points, sub_windows, depthwise, averages, residual, pools,
-        one_pixel,
+        one_slice, several_groups, points, sub_windows, depthwise, averages, residual, small_pool,
+        pools, one_pixel,
     )
 }  # fmt: skip

@@ -76,15 +76,16 @@ def test_bitstream(board: str, tmp_path: Path) -> None:
         assert set(bitstream.read_text().split("\n")[20]) <= {"0", "1"}
     else:
         assert bitstream.read_bytes().startswith(MAGIC[board])
-    # The array is in the routed chip: at least three quarters of the registers and memories that
-    # it has when it is synthesised alone; what its surroundings hold constant or share is the rest.
+    # The array is in the routed chip: most of the registers and memories that it has when it is
+    # synthesised alone; what its surroundings hold constant or share is the rest, a tenth at most
+    # on the boards above (580 of 646 on the ULX3S).
     routed = json.loads((tmp_path / "routed.json").read_text())
     assert presence.total(presence.cells_under(routed)) >= presence.least(asked.spec)
     expected = storage(asked, tmp_path)
     cells = presence.cells_under(routed)
     there = sum(number for kind, number in cells.items() if re.search(STORAGE, kind))
     print(f"{board}: {there} of {expected} storage cells of the array are routed")
-    assert there >= 0.75 * expected
+    assert there >= 0.85 * expected
     # A second build is the first one.
     assert build.build(asked) == built
     if BOARDS[board].device.technology in netlist.MODELS:
