@@ -164,7 +164,7 @@ class Softmax(Op):
 SUPPORTED = (
     "conv2d", "depthwise conv2d", "fully connected", "add", "average pool", "max pool", "mean over "
     "height and width", "concatenation of channels", "reshape", "pad", "relu", "relu6", "quantize",
-    "softmax",
+    "softmax", "soft threshold (ONNX)",
 )  # fmt: skip
 
 

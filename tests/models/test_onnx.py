@@ -9,10 +9,10 @@ from mulfree_models.graph import ModelError
 from mulfree_models.importers import onnx as importer
 from mulfree_models.lowering import lower
 from mulfree_sim.golden import network as golden
+from tests.models.onnx_writer import Net
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
     ort = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
     onnx_exec = pytest.importorskip(
         "qonnx.core.onnx_exec", reason="the extra `onnx` is not installed"
@@ -21,95 +21,6 @@ with warnings.catch_warnings():
     from qonnx.transformation.infer_shapes import InferShapes
 
 SEED = 9
-QONNX = "qonnx.custom_op.general"
-
-
-class Net:
-    """An ONNX model with one running value; `quant` quantises in one way or the other."""
-
-    def __init__(self, rng, shape, qonnx=False, bits=8):
-        self.rng, self.qonnx, self.bits, self.shape = rng, qonnx, bits, (1, *shape)
-        self.nodes, self.constants, self.at = [], [], "x"
-        self.input_shape = self.shape
-
-    def constant(self, values) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(onnx.numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    def node(self, kind, inputs, domain="", **attributes) -> str:
-        name = f"v{len(self.nodes)}"
-        self.nodes.append(
-            onnx.helper.make_node(kind, inputs, [name], name=name, domain=domain, **attributes)
-        )
-        return name
-
-    def quant(self, scale, zero=0, dtype=np.int8, value=None, signed=1, bits=None) -> str:
-        """Quantise the running value."""
-        scale = np.float32(scale)
-        if self.qonnx:
-            self.at = self.node(
-                "Quant", [self.at, self.constant(scale), self.constant(np.float32(zero)),
-                          self.constant(np.float32(bits or self.bits))],
-                domain=QONNX, signed=signed, narrow=0, rounding_mode="ROUND",
-            )  # fmt: skip
-            return self.at
-        parameters = [self.constant(scale), self.constant(dtype(zero))]
-        codes = self.node("QuantizeLinear", [self.at, *parameters])
-        self.at = self.node("DequantizeLinear", [codes, *parameters])
-        return self.at
-
-    def weights(self, shape, axis=0) -> str:
-        """Weights with a scale a channel."""
-        count = shape[axis]
-        high = 2 ** (self.bits - 1) - 1
-        codes = self.rng.integers(-high, high + 1, shape)
-        fan = np.prod(shape) / count
-        scale = (self.rng.uniform(0.5, 1.5, count) / high / np.sqrt(fan)).astype(np.float32)
-        if self.qonnx:
-            along = [1] * len(shape)
-            along[axis] = count
-            real = codes * scale.reshape(along)
-            return self.node(
-                "Quant", [self.constant(real.astype(np.float32)),
-                          self.constant(scale.reshape(along)), self.constant(np.float32(0)),
-                          self.constant(np.float32(self.bits))],
-                domain=QONNX, signed=1, narrow=1, rounding_mode="ROUND",
-            )  # fmt: skip
-        return self.node(
-            "DequantizeLinear",
-            [self.constant(codes.astype(np.int8)), self.constant(scale),
-             self.constant(np.zeros(count, np.int8))],
-            axis=axis,
-        )  # fmt: skip
-
-    def conv(self, channels, k=(3, 3), bias=True, **attributes):
-        inner = self.shape[1] // attributes.get("group", 1)
-        given = [self.at, self.weights((channels, inner, *k))]
-        if bias:
-            given.append(self.constant(self.rng.normal(0, 0.3, channels).astype(np.float32)))
-        self.at = self.node("Conv", given, kernel_shape=list(k), **attributes)
-        self.shape = (1, channels, *self.shape[2:])
-
-    def norm(self, channels):
-        real = [self.rng.uniform(0.5, 1.5, channels) * self.rng.choice([1, 1, -1], channels),
-                self.rng.normal(0, 0.2, channels), self.rng.normal(0, 0.2, channels),
-                self.rng.uniform(0.5, 1.5, channels)]  # fmt: skip
-        given = [self.constant(r.astype(np.float32)) for r in real]
-        self.at = self.node("BatchNormalization", [self.at, *given])
-
-    def gemm(self, inputs, outputs):
-        bias = self.constant(self.rng.normal(0, 0.2, outputs).astype(np.float32))
-        self.at = self.node("Gemm", [self.at, self.weights((outputs, inputs)), bias], transB=1)
-
-    def model(self):
-        last = onnx.helper.make_tensor_value_info(self.at, onnx.TensorProto.FLOAT, None)
-        first = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, self.input_shape)
-        graph = onnx.helper.make_graph(self.nodes, "g", [first], [last], self.constants)
-        domains = [onnx.helper.make_opsetid("", 13)]
-        if self.qonnx:
-            domains.append(onnx.helper.make_opsetid(QONNX, 1))
-        return onnx.helper.make_model(graph, opset_imports=domains, ir_version=8)
 
 
 def convolutions(rng, **how):
@@ -150,6 +61,34 @@ def pooled(rng, **how):
     return net
 
 
+def frequency(rng, way="sign", points=0, channels=12, zero=0, gains=False, early=False, **how):
+    """A frequency layer with its input added at the end, between two convolutions."""
+    net = Net(rng, (3, 6, 5), **how)
+    fine = 2.0 ** (8 - net.bits)
+    net.quant(0.03 * fine)
+    net.conv(channels, pads=[1, 1, 1, 1])
+    net.quant(0.017 * fine)
+    kept = net.at
+    coefficients = -(-channels // points) * points if points else 16
+    net.transform(coefficients, channels, points=points)
+    if gains:
+        real = rng.uniform(-1.5, 1.5, (coefficients, 1, 1))
+        net.at = net.node("Mul", [net.at, net.constant(real.astype(np.float32))])
+    if early:
+        net.quant(0.053 * fine)
+    limits = 0.7 if way == "shrink" else rng.uniform(0, 1.5, coefficients) * (rng.random(
+        coefficients) < 0.8)  # fmt: skip
+    net.soft_threshold(limits, way)
+    net.quant(0.0437 * fine, zero)
+    net.transform(channels, coefficients, 0.0811, points, quantised=early)
+    net.quant(0.013 * fine)
+    net.at = net.node("Add", [net.at, kept])
+    net.quant(0.021 * fine)
+    net.conv(5, k=(1, 1))
+    net.quant(0.0197 * fine)
+    return net
+
+
 def peer(model, qonnx, x):
     if qonnx:
         with warnings.catch_warnings():
@@ -176,6 +115,13 @@ def peer(model, qonnx, x):
         (convolutions, {"qonnx": True, "bits": 3}),
         (pooled, {}),
         (pooled, {"qonnx": True}),
+        (frequency, {"way": "shrink"}),
+        (frequency, {"way": "sign", "zero": 5}),
+        (frequency, {"way": "relu", "points": 4, "gains": True}),
+        (frequency, {"way": "sign", "early": True, "channels": 16}),
+        (frequency, {"way": "relu", "early": True}),
+        (frequency, {"way": "sign", "qonnx": True}),
+        (frequency, {"way": "shrink", "qonnx": True, "bits": 4}),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -187,7 +133,8 @@ def test_codes_are_the_peers(build, how):
     source, target = graph.tensors[graph.input], graph.tensors[graph.output]
     codes = rng.integers(source.integer.low, source.integer.high + 1, (5, *source.shape))
     real = (codes - source.zero_point) * source.scale
-    wanted = peer(model, net.qonnx, real.transpose(0, 3, 1, 2).astype(np.float32))
+    real = real.transpose(0, 3, 1, 2).astype(np.float32)
+    wanted = np.moveaxis(peer(model, net.qonnx, real), 1, -1)
     found = reference.run(graph, codes)
     off = np.abs(found - np.rint(wanted / target.scale + target.zero_point))
     assert len(np.unique(found)) > 3

@@ -8,6 +8,11 @@ here, so an output differs by one where a sum lies just between two codes: seldo
 are powers of two. A bias is real in the file and an integer here; weights of few bits are shifted
 up to 8 so that it is a fine one.
 
+A soft threshold ``S_T(v) = sign(v) · max(|v| - T, 0)``, what a frequency layer has between its
+transform and the one back, is two ReLUs: ``max(v - T, 0) - max(-v - T, 0)``. Each is a layer of its
+own, which the requantizer ends; the next layer reads both, one with its weights and one with their
+negatives. One of the two is always 0, so all that is rounded is what the file rounds.
+
 Maps are height × width × channels here, and 8-bit unsigned codes count from -128.
 """
 
@@ -38,6 +43,10 @@ from mulfree_models.quantise import quantise_multiplier
 
 Real = NDArray[np.float64]
 NO_LIMIT = (-math.inf, math.inf)
+#: What to do where an operator that is known for soft thresholds does something else.
+SHRINK_REMEDY = (
+    "it is as part of a soft threshold, Sign(v) · Relu(Abs(v) - T) or Relu(v - T) - Relu(-v - T)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,14 @@ class Constant:
 
 @dataclass(frozen=True)
 class Codes:
-    """A quantised tensor; `flat` is the map's shape (h, w, c) where the file flattened it."""
+    """A quantised tensor; `flat` is the map's shape (h, w, c) where the file flattened it.
+
+    With `split`, the first half of its channels less the second half is meant.
+    """
 
     tensor: str
     flat: tuple[int, int, int] | None = None
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,28 @@ class Waiting:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-Value = Constant | Codes | Input | Waiting
+@dataclass(frozen=True)
+class Part:
+    """A part of a soft threshold: ``sign`` of a value, or its ``magnitude`` less a threshold.
+
+    `clipped` magnitudes are 0 where they would be negative.
+    """
+
+    kind: str
+    of: "Codes | Waiting"
+    threshold: Real
+    clipped: bool = False
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A soft threshold before it is quantised: what is above less what is below."""
+
+    above: Waiting
+    below: Waiting
+
+
+Value = Constant | Codes | Input | Waiting | Part | Shrunk
 
 
 def read(content: bytes, name: str) -> Graph:
@@ -157,6 +191,8 @@ class _Reader:
             end = self.settle(end, self.source.output[0].name, *self.covering(end))
         if not isinstance(end, Codes) or not self.input:
             raise ModelError("model must quantise its input and its output, not leave them real")
+        if end.split:
+            raise ModelError("model must have a layer behind a soft threshold, not end with it")
         return Graph(self.name, self.tensors, tuple(self.ops), self.input, end.tensor, "single")
 
     def refusal(self, what: str, remedy: str) -> ModelError:
@@ -306,19 +342,41 @@ class _Reader:
             self.tensors[name] = Tensor(name, shape, integer, scale, zero_point)
             return Codes(name)
         if isinstance(value, Codes):
-            old = self.tensors[value.tensor]
+            old = self.tensors[self.codes(value).tensor]
             if (old.scale, old.zero_point, old.integer) == (scale, zero_point, integer) and (
                 low == integer.low
             ):
                 return value
             value = self.same(value)
-        assert isinstance(value, Waiting)
+        if isinstance(value, Shrunk):
+            return self.settle_shrunk(value, name, scale, zero_point, integer, low, high)
+        if not isinstance(value, Waiting):
+            raise self.refusal("of a part of a soft threshold", SHRINK_REMEDY)
         self.tensors[name] = tensor = Tensor(name, value.shape, integer, scale, zero_point)
         low, high = (
             int(np.clip(np.rint(end / scale) + zero_point, low, high)) for end in value.limits
         )
         self.ops.append(self.operator(value, tensor, low, high))
         return Codes(name, value.sources[0].flat if value.kind == "same" else None)
+
+    def settle_shrunk(
+        self, value: Shrunk, name: str, scale: float, zero_point: int, integer: Int, low: int,
+        high: int,
+    ) -> Codes:  # fmt: skip
+        """Make the two ReLUs of a soft threshold codes of tensors of their own, side by side."""
+        halves = []
+        for half, side, reach in (
+            (value.above, "above", high - zero_point),
+            (value.below, "below", zero_point - low),
+        ):
+            half = replace(half, limits=(0.0, reach * scale))
+            place = f"{name} ({side})"
+            self.settle(half, place, scale, integer.low, integer, integer.low)
+            halves.append(place)
+        shape = *value.above.shape[:-1], 2 * value.above.shape[-1]
+        self.tensors[name] = Tensor(name, shape, integer, scale, integer.low)
+        self.ops.append(Concat(name=self.node.op_type, inputs=tuple(halves), output=name))
+        return Codes(name, split=True)
 
     def covering(self, value: Waiting) -> tuple[float, int, Int, int]:
         """Return 8 bits that cover every real value of an output that is not quantised."""
@@ -393,7 +451,26 @@ class _Reader:
         """Return a value that must be quantised already."""
         if not isinstance(value, Codes):
             raise self.refusal("on a value that is not quantised", "put a quantiser before it")
+        if value.split:
+            raise self.refusal("on a soft threshold", "put a convolution or MatMul between them")
         return value
+
+    def both(self, value: Value, weights: NDArray[np.int64], groups: int = 1) -> tuple[
+        Codes, NDArray[np.int64], int
+    ]:  # fmt: skip
+        """Return codes that a layer reads, its weights (outputs, inputs, …), and its groups.
+
+        Behind a soft threshold there are twice as many inputs, the second half subtracted, and one
+        group, because those of a group do not lie side by side.
+        """
+        if not isinstance(value, Codes) or not value.split:
+            return self.codes(value), weights, groups
+        each, inner = len(weights) // groups, weights.shape[1]
+        wide = np.zeros((len(weights), groups, inner, *weights.shape[2:]), np.int64)
+        rows = np.arange(len(weights))
+        wide[rows, rows // each] = weights
+        wide = wide.reshape(len(weights), groups * inner, *weights.shape[2:])
+        return value, np.concatenate([wide, -wide], axis=1), 1
 
     def same(self, value: Codes) -> Waiting:
         """Return codes as something that waits to be quantised anew."""
@@ -406,13 +483,13 @@ class _Reader:
 
     def conv(self, given: list[Value], a: dict[str, Any]) -> Value:
         """Conv."""
-        source = self.codes(given[0])
         values, scale = self.weights(given[1])
         if values.ndim != 4:
             raise self.refusal(f"of {values.ndim - 2} dimensions", "use two")
+        source, values, groups = self.both(given[0], values, a.get("group", 1))
         tensor = self.tensors[source.tensor]
         kernel, stride = values.shape[2:], _pair(a.get("strides", [1, 1]))
-        dilation, groups = _pair(a.get("dilations", [1, 1])), a.get("group", 1)
+        dilation = _pair(a.get("dilations", [1, 1]))
         padding = self.padding(a, tensor.shape, kernel, stride, dilation)
         size = _size(tensor.shape, kernel, stride, dilation, padding)
         scale = np.broadcast_to(scale.reshape(-1), len(values)) * tensor.scale
@@ -424,7 +501,14 @@ class _Reader:
         )  # fmt: skip
 
     def weights(self, value: Value) -> tuple[NDArray[np.int64], Real]:
-        """Return a layer's quantised weights and their scales."""
+        """Return a layer's quantised weights and their scales.
+
+        Weights of one magnitude, a Walsh-Hadamard matrix say, are signs and need no quantiser.
+        """
+        if isinstance(value, Constant) and value.values is None:
+            magnitudes = np.unique(np.abs(value.real[value.real != 0]))
+            if len(magnitudes) == 1:
+                return np.sign(value.real).astype(np.int64), magnitudes.astype(np.float64)
         if not isinstance(value, Constant) or value.values is None or value.scale is None:
             raise self.refusal("with weights that are not quantised", "quantise its weights")
         return value.values, value.scale
@@ -449,12 +533,12 @@ class _Reader:
 
     def gemm(self, given: list[Value], a: dict[str, Any]) -> Value:
         """Gemm or MatMul with constant weights."""
-        source = self.codes(given[0])
         values, scale = self.weights(given[1])
         if a.get("transA") or a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0:
             raise self.refusal("with transA, alpha or beta", "use the defaults")
         if not a.get("transB"):
             values, scale = values.T, scale.T if scale.ndim == 2 else scale
+        source, values, _ = self.both(given[0], values)
         if source.flat is not None:
             # Columns in the file's order, channels first, to the map's.
             h, w, c = source.flat
@@ -466,7 +550,7 @@ class _Reader:
             term = term + self.constant(given[2]).reshape(-1)
         return Waiting("dense", (source,), (len(values),), scale, term, weights=values)
 
-    def affine(self, value: Value, factor: Real, term: Real) -> Value:
+    def affine(self, value: Value, factor: Real, term: Real) -> Waiting:
         """Return a value times a factor plus a term, of each channel."""
         if isinstance(value, Codes):
             value = self.as_depthwise(value)
@@ -482,7 +566,7 @@ class _Reader:
 
     def as_depthwise(self, value: Codes) -> Waiting:
         """Return codes as a convolution that leaves them as they are."""
-        tensor = self.tensors[value.tensor]
+        tensor = self.tensors[self.codes(value).tensor]
         if len(tensor.shape) != 3:
             raise self.refusal("of a vector", "fold it into the layer before")
         channels = tensor.shape[2]
@@ -500,6 +584,8 @@ class _Reader:
     def multiply(self, given: list[Value], a: dict[str, Any]) -> Value:
         """Mul by a constant."""
         del a
+        if all(isinstance(v, Part) for v in given):
+            return self.signed_magnitude(given)
         value, constant = self.with_constant(given)
         return self.affine(value, constant, np.zeros(1))
 
@@ -515,16 +601,94 @@ class _Reader:
         del a
         if any(isinstance(v, Constant) for v in given):
             value, constant = self.with_constant(given)
-            return self.affine(value, np.ones(1), constant)
+            return self.plus(value, constant)
         first, second = (self.codes(v) for v in given)
         shape = self.tensors[first.tensor].shape
         if shape != self.tensors[second.tensor].shape:
             raise self.refusal("of two shapes", "add tensors of one shape")
         return Waiting("add", (first, second), shape, np.ones(1), np.zeros(1))
 
+    def plus(self, value: Value, constant: Real) -> Value:
+        """Return a value plus a constant."""
+        if isinstance(value, Part) and value.kind == "magnitude" and not value.clipped:
+            return replace(value, threshold=value.threshold - constant.reshape(-1))
+        return self.affine(value, np.ones(1), constant)
+
+    def subtract(self, given: list[Value], a: dict[str, Any]) -> Value:
+        """Sub with a constant, or of the two ReLUs of a soft threshold."""
+        del a
+        first, second = given
+        if isinstance(second, Constant):
+            return self.plus(first, -self.constant(second))
+        if isinstance(first, Constant):
+            return self.affine(second, -np.ones(1), self.constant(first))
+        if not (
+            isinstance(first, Waiting)
+            and isinstance(second, Waiting)
+            and first.kind in ("conv", "dense")
+            and first.limits == second.limits == (0.0, math.inf)
+            and (first.kind, first.sources, first.options)
+            == (second.kind, second.sources, second.options)
+            and np.array_equal(first.weights, second.weights)
+            and np.allclose(first.factor, -second.factor, rtol=1e-6, atol=0)
+        ):
+            raise self.refusal("of two values", SHRINK_REMEDY)
+        self.check_threshold(-(first.term + second.term) / 2)
+        return Shrunk(first, second)
+
+    def negate(self, given: list[Value], a: dict[str, Any]) -> Value:
+        """Neg."""
+        del a
+        return self.affine(given[0], -np.ones(1), np.zeros(1))
+
+    def magnitude(self, given: list[Value], a: dict[str, Any]) -> Value:
+        """Abs or Sign, as part of a soft threshold."""
+        del a
+        value = given[0]
+        if not isinstance(value, Codes | Waiting):
+            raise self.refusal("of a value of its own", SHRINK_REMEDY)
+        kind = "sign" if self.node.op_type == "Sign" else "magnitude"
+        return Part(kind, value, np.zeros(1))
+
+    def signed_magnitude(self, given: list[Any]) -> Shrunk:
+        """Return ``sign(v) · max(|v| - T, 0)``."""
+        sign, magnitude = sorted(given, key=lambda part: part.kind, reverse=True)
+        if (
+            (sign.kind, magnitude.kind) != ("sign", "magnitude")
+            or sign.clipped
+            or not magnitude.clipped
+            or sign.of is not magnitude.of
+        ):
+            raise self.refusal("of two values", SHRINK_REMEDY)
+        return self.soft_threshold(sign.of, magnitude.threshold)
+
+    def shrink(self, given: list[Value], a: dict[str, Any]) -> Value:
+        """Shrink, where it is a soft threshold."""
+        threshold, bias = a.get("lambd", 0.5), a.get("bias", 0.0)
+        if threshold != bias:
+            raise self.refusal(
+                f"with lambd {threshold:g} and bias {bias:g}",
+                "use one number for both, a soft threshold",
+            )
+        return self.soft_threshold(given[0], np.array([threshold], np.float64))
+
+    def soft_threshold(self, value: Value, threshold: Real) -> Shrunk:
+        """Return a value with a soft threshold, one for all or one a channel."""
+        self.check_threshold(threshold)
+        above = self.affine(value, np.ones(1), -threshold)
+        below = self.affine(value, -np.ones(1), -threshold)
+        return Shrunk(above, below)
+
+    def check_threshold(self, threshold: Real) -> None:
+        """Check that thresholds leave one of the two ReLUs at 0."""
+        if (threshold < 0).any():
+            raise self.refusal(f"with a threshold of {threshold.min():g}", "use 0 or more")
+
     def relu(self, given: list[Value], a: dict[str, Any]) -> Value:
         """Relu."""
         del a
+        if isinstance(given[0], Part):
+            return replace(given[0], clipped=True)
         value = self.waiting(given[0])
         low, high = value.limits
         return replace(value, limits=(max(low, 0.0), max(high, 0.0)))
@@ -714,6 +878,11 @@ HANDLERS: dict[str, Any] = {
     "BatchNormalization": _Reader.batch_norm,
     "Mul": _Reader.multiply,
     "Add": _Reader.add,
+    "Sub": _Reader.subtract,
+    "Neg": _Reader.negate,
+    "Abs": _Reader.magnitude,
+    "Sign": _Reader.magnitude,
+    "Shrink": _Reader.shrink,
     "Relu": _Reader.relu,
     "Clip": _Reader.clip,
     "MaxPool": _Reader.max_pool,
