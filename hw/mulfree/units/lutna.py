@@ -18,7 +18,7 @@ from mulfree.arith.trees import Term, add_tree, delay, levels, shape_for, spread
 from mulfree.spec import Spec, SpecError, choice, flag, integer
 from mulfree.units import lutna_shared
 from mulfree.units.core import Core, CoreSpec, TileHandshake, WeightRegisters
-from mulfree.units.tables import LaneStore, TableGenerator, TableWalker, walk
+from mulfree.units.tables import LaneStore, TableGenerator, TableWalker, lane_groups, walk
 
 #: Longest address of a table in each kind of store; beyond it, tables outgrow every device.
 ADDRESS_BITS = {
@@ -151,6 +151,11 @@ class LutNASpec(CoreSpec):
     def groups(self) -> int:
         """Lane groups that share a table."""
         return self.lanes // self.table_lanes
+
+    @property
+    def lane_groups(self) -> list[list[int]]:
+        """The lanes of each group."""
+        return lane_groups(self.table_lanes, self.groups, self.fill_lanes or 1)
 
     @property
     def compensation_value(self) -> int:
@@ -316,8 +321,7 @@ def _constant(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     assert spec.matrix is not None
     kept = core.kept_digits(act)
     terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
-    for group in range(spec.groups):
-        lanes = range(group * spec.table_lanes, (group + 1) * spec.table_lanes)
+    for group, lanes in enumerate(spec.lane_groups):
         for index, (place, _) in enumerate(kept[0]):
             top = spec.act_signed and place == spec.act_digits - 1
             address = Cat(*(kept[lane][index][1] for lane in lanes))
@@ -477,8 +481,7 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
 
     kept = core.kept_digits(act)
     terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
-    for group in range(spec.groups):
-        lanes = range(group * spec.table_lanes, (group + 1) * spec.table_lanes)
+    for group, lanes in enumerate(spec.lane_groups):
         for index, (place, _) in enumerate(kept[0]):
             top = _is_top(spec, place)
             digits_here = [kept[lane][index][1] for lane in lanes]

@@ -283,11 +283,37 @@ def _way(here: tuple[int, ...], point: tuple[int, ...]) -> tuple[int, list[int],
     return sum(far), far[::-1], change
 
 
+def lane_groups(lanes: int, groups: int, fill_lanes: int) -> list[list[int]]:
+    """Return the lanes of each group whose tables are filled from a `LaneStore`.
+
+    A lane of a beat always belongs to the same few groups, so that nothing chooses on the way into
+    their memories or out of them; the groups that are left over take whole beats.
+
+    Parameters
+    ----------
+    lanes
+        Of a group.
+    fill_lanes
+        Lanes of a beat.
+    """
+    if lanes % fill_lanes:
+        return [list(range(g * lanes, (g + 1) * lanes)) for g in range(groups)]
+    whole = groups // fill_lanes * lanes  # beats
+    found = [
+        [beat * fill_lanes + place for beat in range(first, first + lanes)]
+        for place in range(fill_lanes)
+        for first in range(0, whole, lanes)
+    ]
+    rest = range(whole * fill_lanes, groups * lanes)
+    return found + [list(rest[first : first + lanes]) for first in range(0, len(rest), lanes)]
+
+
 class LaneStore(wiring.Component):
     """A tile of weights, of which one lane of every group is read at a time.
 
-    Where a beat has fewer lanes than a group, the lanes lie in small memories, which cost less than
-    flip-flops with a multiplexer behind them and have no enable that runs to every weight.
+    The lanes lie in small memories, which cost less than flip-flops with a multiplexer behind them
+    and have no enable that runs to every weight. Where a group is not whole beats they are
+    flip-flops.
 
     Members
     -------
@@ -296,6 +322,7 @@ class LaneStore(wiring.Component):
     retire, loaded
         As of `Core`.
     lane : In(lane within its group × groups)
+        Lanes are in the groups that `lane_groups` says.
     weights : Out(the weights of that lane for every output × groups)
         On the same edge.
     """
@@ -318,7 +345,7 @@ class LaneStore(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Build memories or flip-flops, and the choice of a lane."""
         m = Module()
-        if self._lanes % self._fill or self._lanes == self._fill:
+        if self._lanes % self._fill:
             self._registers(m)
         else:
             self._memories(m)
@@ -337,17 +364,21 @@ class LaneStore(wiring.Component):
         ]
         for group in range(self._groups):
             rows = [tile.tile[group * self._lanes + lane] for lane in range(self._lanes)]
-            chosen = Array(rows)[self.lane[group]] if len(rows) > 1 else rows[0]
-            m.d.comb += self.weights[group].eq(chosen)
+            m.d.comb += self.weights[group].eq(Array(rows)[self.lane[group]])
 
     def _memories(self, m: Module) -> None:
-        """Build for each group a memory for each lane of a beat."""
-        beats = self._lanes // self._fill  # of a group
+        """Build a memory for each group, and one for each lane of a beat for those left over.
+
+        A tile comes in blocks: of as many beats as a group has lanes, which fill one group for each
+        lane of a beat, and then of whole beats of one group.
+        """
+        lanes, fill = self._lanes, self._fill
+        blocks, left = divmod(self._groups, fill)
         m.submodules.handshake = handshake = TileHandshake(False)
-        beat, group_of = Signal(range(beats)), Signal(range(max(self._groups, 2)))
+        block, row = Signal(range(max(blocks + left, 2))), Signal(range(max(lanes, 2)))
         accept = self.weight.valid & self.weight.ready
-        group_end = beat == beats - 1
-        last = group_end & (group_of == self._groups - 1)
+        row_end = row == Mux(block < blocks, lanes, lanes // fill) - 1
+        last = row_end & (block == blocks + left - 1)
         m.d.comb += [
             self.weight.ready.eq(handshake.writable),
             handshake.filled.eq(accept & last),
@@ -356,26 +387,37 @@ class LaneStore(wiring.Component):
         ]
         with m.If(accept):
             m.d.sync += [
-                beat.eq(Mux(group_end, 0, beat + 1)),
-                group_of.eq(Mux(last, 0, group_of + group_end)),
+                row.eq(Mux(row_end, 0, row + 1)),
+                block.eq(Mux(last, 0, block + row_end)),
             ]
-        low = self._fill.bit_length() - 1  # bits of a lane that choose among the memories
-        for group in range(self._groups):
-            lane, rows = self.lane[group], []
-            for place in range(self._fill):
-                m.submodules[f"lanes_{group}_{place}"] = rows_of = Memory(
-                    shape=self._row, depth=beats, init=[]
-                )
-                write, read = rows_of.write_port(), rows_of.read_port(domain="comb")
-                m.d.comb += [
-                    write.addr.eq(beat),
-                    write.data.eq(self.weight.payload.word_select(place, self._row)),
-                    write.en.eq(accept & (group_of == group)),
-                    read.addr.eq(lane[low:]),
-                ]
-                rows.append(read.data)
-            chosen = Array(rows)[lane[:low]] if low else rows[0]
-            m.d.comb += self.weights[group].eq(chosen)
+
+        def kept(name: str, place: int, depth: int, here: Value, address: Value) -> Value:
+            """Return the row read of a memory that takes one lane of the beats of a block."""
+            # Two rows at the least: a memory without an address trips some tools.
+            m.submodules[name] = rows = Memory(shape=self._row, depth=max(depth, 2), init=[])
+            write, read = rows.write_port(), rows.read_port(domain="comb")
+            m.d.comb += [
+                write.addr.eq(row),
+                write.data.eq(self.weight.payload.word_select(place, self._row)),
+                write.en.eq(accept & here),
+                read.addr.eq(address),
+            ]
+            return read.data
+
+        for group in range(blocks * fill):
+            place, first = divmod(group, blocks)
+            here = kept(f"lanes_{group}", place, lanes, block == first, self.lane[group])
+            m.d.comb += self.weights[group].eq(here)
+        for group in range(blocks * fill, self._groups):
+            here = block == group - blocks * fill + blocks
+            at = Array(lane // fill for lane in range(lanes))[self.lane[group]]
+            rows = [
+                kept(f"lanes_{group}_{place}", place, lanes // fill, here, at)
+                for place in range(fill)
+            ]
+            m.d.comb += self.weights[group].eq(
+                Array(rows[lane % fill] for lane in range(lanes))[self.lane[group]]
+            )
 
 
 class TableWalker(wiring.Component):
