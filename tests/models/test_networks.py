@@ -18,11 +18,13 @@ from mulfree.engine.network import NetworkSpec
 from mulfree.engine.program import Program, ProgramError
 from mulfree.units.baseline import BaselineSpec
 from mulfree.units.lutna import LutNASpec
+from mulfree.units.pot import PoTSpec
 from mulfree_firmware.commands import run as run_command
 from mulfree_models import compare, reference
 from mulfree_models.commands import accuracy, compile, inspect
 from mulfree_models.importers import load
 from mulfree_models.lowering import lower
+from mulfree_models.recode import power_of_two
 from mulfree_sim import runner
 from mulfree_sim.golden import network as golden
 from tests.models.layers import chain, residual
@@ -312,15 +314,23 @@ def test_run_names_what_a_network_does_not_run_on(model, tmp_path):
     "core",
     [
         LutNASpec(outputs=16, lanes=36, fill_lanes=2),
+        PoTSpec(outputs=16, lanes=36, weight_bits=4, fill_lanes=4),
         BaselineSpec(outputs=16, lanes=36, fill_lanes=2, double_buffer=True),
     ],
     ids=lambda core: core.unit,
 )
 def test_resnet_on_the_hardware(resnet, tmp_path, core):
-    """Three whole inferences, each output and the clocks."""
+    """Three whole inferences, each output and the clocks.
+
+    With powers of two the network is another one, and the golden engine says what it gives.
+    """
     codes, wanted = images(resnet)
     engine = NetworkSpec(core=core, scalers=8, channels=64, map_words=1024, keep_words=2048)
-    program = lower(load(resnet / "pretrainedResnet_quant.tflite"), EngineShape.of(engine))
+    graph = load(resnet / "pretrainedResnet_quant.tflite")
+    if isinstance(core, PoTSpec):
+        graph, _ = power_of_two(graph, core.weight_format)
+        wanted = reference.run(graph, codes)
+    program = lower(graph, EngineShape.of(engine))
     assert (golden.results(program, codes) == wanted).all()
     path = tmp_path / "resnet.mfp"
     path.write_bytes(program.to_bytes())
