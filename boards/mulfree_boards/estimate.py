@@ -166,7 +166,7 @@ def network_memories(spec: NetworkSocSpec, technology: str) -> dict[str, int]:
         "feature maps": BANKS * _blocks(spec.map_words, spec.word_layout.size, technology),
         "accumulators": 2 * _blocks(spec.chunk, spec.core.outputs * spec.acc_bits, technology),
         "residuals": _blocks(spec.keep_words, spec.scalers * act, technology)
-        + 2 * spec.scalers * _blocks(spec.term_count, spec.adder.term_bits, technology),
+        + 2 * spec.scalers * _blocks(spec.term_count, spec.term_bits, technology),
         "parameters": _blocks(spec.rows, spec.row_layout.size, technology),
         "description": _blocks(len(spec.description) // 4, 32, technology),
         "tables": _tables(spec.core, technology),

@@ -33,6 +33,7 @@ from mulfree_models.graph import (
 )
 from mulfree_models.memory_plan import Buffer
 from mulfree_models.reference import add_term, divided
+from mulfree_models.residual import tables
 from mulfree_sim.golden.requantizer import multiply_by_quantized_multiplier
 
 Array = NDArray[np.int64]
@@ -653,19 +654,7 @@ class _Lowering:
         tiling = Tiling.of(d.weights, d.groups, d.dilation, self.places(d.source), shape)
         residual = None
         if d.add is not None:
-            op, out = d.add.op, self.graph.tensors[d.add.op.output]
-            residual = Residual(
-                address=keeps[d.add.kept],
-                own=self.terms(op, d.add.own_factor, d.add.own_zero_point),
-                kept=self.terms(
-                    op, d.add.kept_factor, self.graph.tensors[self.kept_tensor(d)].zero_point
-                ),
-                multiplier=op.factors[2][0],
-                shift=op.factors[2][1],
-                zero_point=out.zero_point,
-                low=op.low,
-                high=op.high,
-            )
+            residual = self.residual(d.name, d.add, keeps[d.add.kept])
         return Conv(
             name=d.name,
             source=source,
@@ -692,16 +681,37 @@ class _Lowering:
             macs=d.macs,
         )  # fmt: skip
 
-    def kept_tensor(self, d: ConvDraft) -> str:
-        """Return the graph's tensor that is kept for a sum."""
-        assert d.add is not None
-        a, b = d.add.op.inputs
-        return b if d.add.kept_factor is d.add.op.factors[1] else a
+    def residual(self, name: str, add: "AddDraft", address: int) -> Residual:
+        """Return the sum at a layer's end.
 
-    def terms(self, op: Add, factor: tuple[int, int], zero_point: int) -> Array:
-        """Return what each activation adds to a sum, at the place of its bit pattern."""
+        Raises
+        ------
+        ModelError
+            There are no tables for it.
+        """
+        op, tensors = add.op, self.graph.tensors
+        a, b = op.inputs
+        kept = b if add.kept_factor is op.factors[1] else a
         values = self.shape.act.decode(np.arange(1 << self.shape.act.bits, dtype=np.uint64))
-        return add_term(values, zero_point, op.left_shift, factor, self.graph.rounding)
+        terms = [
+            add_term(values, zero_point, op.left_shift, factor, self.graph.rounding)
+            for zero_point, factor in (
+                (add.own_zero_point, add.own_factor),
+                (tensors[kept].zero_point, add.kept_factor),
+            )
+        ]
+        found = tables(
+            *terms, op.factors[2], tensors[op.output].zero_point, op.low, op.high,
+            rounding=self.graph.rounding,
+        )  # fmt: skip
+        if found is None:
+            raise ModelError(
+                f"layer {name!r} adds with factors for which there are no exact tables"
+            )
+        own, other, fraction = found
+        return Residual(
+            address=address, own=own, kept=other, fraction=fraction, low=op.low, high=op.high
+        )
 
     def check_sums(self, d: ConvDraft) -> None:
         """Check that weights, shifts and sums are the engine's."""
@@ -712,7 +722,7 @@ class _Lowering:
             raise ModelError(
                 f"layer {d.name!r} must have weights that the engine codes: {error}"
             ) from None
-        largest = max(int(d.shift.max()), d.add.op.factors[2][1] if d.add else 0)
+        largest = int(d.shift.max())
         if largest > shape.left_shift:
             raise ModelError(
                 f"layer {d.name!r} needs a left shift of {largest}, "

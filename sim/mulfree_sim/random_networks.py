@@ -199,14 +199,12 @@ def residual(shape: EngineShape, rng: Rng) -> Program:
     maps = [first.target]
     for keep in (3, None):
         address += maps[-1].words
-        most = 1 << (shape.act.bits + 19)
+        most = 1 << (2 * shape.act.bits + 1)
         extra = Residual(
             address=3,
             own=rng.integers(-most, most, 1 << shape.act.bits),
             kept=rng.integers(-most, most, 1 << shape.act.bits),
-            multiplier=int(rng.integers(1 << 30, 1 << 31)),
-            shift=-19,
-            zero_point=int(rng.integers(shape.act.low, shape.act.high)),
+            fraction=shape.act.bits,
             low=shape.act.low,
             high=shape.act.high,
         )

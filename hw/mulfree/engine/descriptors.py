@@ -79,11 +79,8 @@ def _layer_words(geometry: Geometry, layer: Layer, last: bool) -> Iterator[int]:
     yield from record(geometry, geometry.layer_layout, fields, layer.name)
     yield from _rows(geometry, layer)
     if isinstance(layer, Conv) and layer.residual is not None:
-        # The factor is in the tables, and its shift to the left.
-        r = layer.residual
-        factor = r.multiplier << max(r.shift, 0)
-        for own, kept in zip(r.own, r.kept, strict=True):
-            entry = {"own": int(own) * factor, "kept": int(kept) * factor}
+        for own, kept in zip(layer.residual.own, layer.residual.kept, strict=True):
+            entry = {"own": int(own), "kept": int(kept)}
             yield from record(geometry, geometry.term_layout, entry, layer.name)
     for group, loads in enumerate(work(geometry, layer).loads):
         yield from _tiles(geometry, layer, group, loads)
@@ -155,8 +152,6 @@ def _conv(geometry: Geometry, layer: Conv) -> dict[str, int]:
         fields |= {
             "add": 1,
             "kept_address": residual.address,
-            "sum_right": max(-residual.shift, 0),
-            "sum_zero": residual.zero_point,
             "sum_low": residual.low,
             "sum_high": residual.high,
         }

@@ -10,7 +10,7 @@ from mulfree.engine.accumulators import Accumulators
 from mulfree.engine.geometry import Geometry
 from mulfree.engine.maps import block_memory
 from mulfree.engine.pipeline import delayed, pulses, register
-from mulfree.engine.scaler import Adder, AdderSpec, Scaler
+from mulfree.engine.scaler import Scaler
 
 
 class Drain(wiring.Component):
@@ -38,6 +38,9 @@ class Drain(wiring.Component):
         Finished activations, `Drain.latency` edges after their accumulators were asked for.
     """
 
+    #: Edges from an activation to its sum with a kept one.
+    ADD = 4
+
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         core = geometry.core
@@ -64,7 +67,7 @@ class Drain(wiring.Component):
     @staticmethod
     def latency(geometry: Geometry) -> int:
         """Edges from asking for accumulators to their activations."""
-        return Accumulators.DRAIN + 1 + geometry.scaler.latency + 2 + AdderSpec.LATENCY + 1
+        return Accumulators.DRAIN + 1 + geometry.scaler.latency + Drain.ADD + 1
 
     def elaborate(self, platform: object) -> Module:
         """Build the walk over chunks, the parameters, scalers, adders, the kept activations."""
@@ -170,8 +173,7 @@ class Drain(wiring.Component):
     def _add(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> None:
         """Add the kept activations where the layer asks for it, and keep what it is to keep.
 
-        Edges behind the scalers' outputs: 1 and 2 look up the terms, then the adders, then the
-        choice.
+        Edges behind the scalers' outputs: 1 and 2 look up the terms, 3 adds, 4 clamps.
         """
         geometry, layer = self._geometry, self.layer
         bits = geometry.core.act_bits
@@ -193,7 +195,7 @@ class Drain(wiring.Component):
         for lane in range(geometry.scalers):
             terms = []
             for name, address in (("own", own[lane]), ("kept", other.word_select(lane, bits))):
-                table = block_memory(geometry.adder.term_bits, geometry.term_count)
+                table = block_memory(geometry.term_bits, geometry.term_count)
                 m.submodules[f"{name}_{lane}"] = table
                 fill, read = table.write_port(), table.read_port()
                 m.d.comb += [
@@ -203,18 +205,11 @@ class Drain(wiring.Component):
                     read.addr.eq(address),
                 ]
                 terms.append(register(m, read.data.as_signed(), f"{name}_{lane}_q"))
-            adder = Adder(geometry.adder)
-            m.submodules[f"adder_{lane}"] = adder
-            m.d.comb += [
-                adder.own.eq(terms[0]),
-                adder.kept.eq(terms[1]),
-                adder.right.eq(layer.sum_right),
-                adder.zero_point.eq(layer.sum_zero),
-                adder.low.eq(layer.sum_low),
-                adder.high.eq(layer.sum_high),
-            ]
-            sums.append(adder.out)
-        alone = delayed(m, Cat(*own), 2 + AdderSpec.LATENCY, "alone")
+            total = register(m, (terms[0] + terms[1]) >> bits, f"total_{lane}")
+            within = Mux(total > layer.sum_high, layer.sum_high, total)
+            sum_ = Mux(total < layer.sum_low, layer.sum_low, within)[:bits]
+            sums.append(register(m, sum_, f"sum_{lane}"))
+        alone = delayed(m, Cat(*own), self.ADD, "alone")
         chosen = register(m, Mux(layer.add, Cat(*sums), alone), "chosen")
         m.d.comb += [
             self.payload.eq(chosen),

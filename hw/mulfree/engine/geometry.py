@@ -10,7 +10,7 @@ from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from mulfree.catalog import KINDS
-from mulfree.engine.scaler import AdderSpec, ScalerSpec
+from mulfree.engine.scaler import ScalerSpec
 from mulfree.spec import Spec, SpecError, choice, integer, nested
 from mulfree.units.core import CoreSpec
 
@@ -18,8 +18,6 @@ from mulfree.units.core import CoreSpec
 BANKS = 9
 #: Width of a row or column number, two's complement.
 PLACE_BITS = 10
-#: Bits by which the residual's terms are finer than activations (TFLite's ADD).
-TERM_SHIFT = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +116,9 @@ class Geometry(Spec):
         )
 
     @property
-    def adder(self) -> AdderSpec:
-        """What turns two residual terms into an activation."""
-        return AdderSpec(
-            # A term's own factor is at most 1, so that it grows by no more.
-            sum_bits=self.core.act_bits + TERM_SHIFT + 2 + self.left_shift,
-            out_bits=self.core.act_bits,
-            out_signed=self.core.act_signed,
-            rounding=self.rounding,
-        )
+    def term_bits(self) -> int:
+        """Width of an entry of the residual's tables, two's complement."""
+        return 3 * self.core.act_bits
 
     # The program
 
@@ -190,7 +182,7 @@ class Geometry(Spec):
     @property
     def term_layout(self) -> data.StructLayout:
         """What an activation of the layer and one of the kept map stand for in their sum."""
-        term = signed(self.adder.term_bits)
+        term = signed(self.term_bits)
         return data.StructLayout({"own": term, "kept": term})
 
     @property
@@ -251,8 +243,6 @@ class Geometry(Spec):
                 "zero": act,
                 "low": act,
                 "high": act,
-                "sum_right": self.adder.right,
-                "sum_zero": act,
                 "sum_low": act,
                 "sum_high": act,
             }

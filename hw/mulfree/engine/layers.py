@@ -218,26 +218,26 @@ class Requantize:
 class Residual:
     """A kept activation added to each output (TFLite's ADD), after the convolution's requantizer.
 
-    ``low ≤ zero_point + round((own[x] + kept[r]) · multiplier / 2^31 · 2^shift) ≤ high`` for the
-    requantized output x and the kept activation r.
+    ``clip((own[x] + kept[r]) >> fraction, low, high)`` for the requantized output x and the kept
+    activation r.
 
     Members
     -------
     address : int
         First word of the kept activations in the residual memory.
     own, kept : (2^act bits,), int64
-        ``(v - zero point of v) · 2^20``, scaled and rounded; the entry of a value is at its bit
-        pattern. Each is below 2^27 in magnitude for 8-bit activations, so a sum takes 29 bits.
-    multiplier, shift, zero_point, low, high : int
-        The second requantizer's, one for all channels.
+        What an activation stands for in the sum, rounding and zero point included; the entry of a
+        value is at its bit pattern. The hardware's entries have three times the bits of an
+        activation, two's complement.
+    fraction : int
+        As many bits as an activation has, in hardware.
+    low, high : int
     """
 
     address: int
     own: Array
     kept: Array
-    multiplier: int
-    shift: int
-    zero_point: int
+    fraction: int
     low: int
     high: int
 

@@ -138,9 +138,7 @@ class Program:
     @property
     def left_shift(self) -> int:
         """Largest left shift of a requantizer."""
-        shifts = [int(c.requantize.shift.max()) for c in self.convolutions]
-        shifts += [c.residual.shift for c in self.convolutions if c.residual is not None]
-        return max([0, *shifts])
+        return max([0, *(int(c.requantize.shift.max()) for c in self.convolutions)])
 
     @property
     def needs(self) -> dict[str, int]:
@@ -349,8 +347,8 @@ def _conv_words(c: Conv) -> list[int]:
     if r is None:
         return [*words, 0]
     return [
-        *words, len(r.own), r.address, r.multiplier, r.shift, r.zero_point, r.low, r.high,
-        *r.own.tolist(), *r.kept.tolist(),
+        *words, len(r.own), r.address, r.fraction, r.low, r.high,
+        *(np.stack([r.own, r.kept]).astype("<i8").view("<i4").ravel().tolist()),
     ]  # fmt: skip
 
 
@@ -390,9 +388,9 @@ class _Words:
         self._at += size
         return found
 
-    def array(self, count: int) -> NDArray[np.int64]:
-        """Return the next words."""
-        return np.frombuffer(self.raw(4 * count), "<i4").astype(np.int64)
+    def array(self, count: int, size: int = 4) -> NDArray[np.int64]:
+        """Return the next numbers, each of so many bytes."""
+        return np.frombuffer(self.raw(size * count), f"<i{size}").astype(np.int64)
 
     def next(self, count: int) -> list[int]:
         """Return the next words as integers."""
@@ -473,10 +471,10 @@ def _read_conv(words: _Words, name: str) -> dict[str, Any]:
     bias, multiplier, shift = words.array(3 * fields["channels"]).reshape(-1, 3).T
     residual = None
     if entries := words.one():
-        address, *rest = words.next(6)
-        scale = dict(zip(("multiplier", "shift", "zero_point", "low", "high"), rest, strict=True))
+        address, fraction, *ends = words.next(4)
+        own, kept = words.array(2 * entries, 8).reshape(2, entries)
         residual = Residual(
-            address=address, **scale, own=words.array(entries), kept=words.array(entries)
+            address=address, own=own, kept=kept, fraction=fraction, low=ends[0], high=ends[1]
         )
     return {
         "name": name, "source": source, "target": target, **fields, "mode": MODES[mode],

@@ -112,9 +112,7 @@ class Engine:
             r = layer.residual
             kept = self.take(layer, r.address)
             # A negative index counts from the end: the place of a bit pattern.
-            total = r.own[out] + r.kept[kept]
-            out = multiply_by_quantized_multiplier(total, r.multiplier, r.shift, shape.rounding)
-            out = np.clip(out + r.zero_point, r.low, r.high)
+            out = np.clip((r.own[out] + r.kept[kept]) >> r.fraction, r.low, r.high)
         if layer.keep is not None:
             self.keep(layer, out, layer.keep)
         if layer.target is not None:
