@@ -171,9 +171,10 @@ def _pool(geometry: Geometry, layer: MaxPool) -> dict[str, int]:
     }
 
 
-def _shifts(shift: int) -> dict[str, int]:
+def _shifts(geometry: Geometry, shift: int) -> dict[str, int]:
     """Return the bits shifted to the right, and to the left where there are some."""
-    return {"right": max(-shift, 0)} | ({"left": shift} if shift > 0 else {})
+    right = min(max(-shift, 0), geometry.scaler.right_shift)
+    return {"right": right} | ({"left": shift} if shift > 0 else {})
 
 
 def _rows(geometry: Geometry, layer: Layer) -> Iterator[int]:
@@ -191,7 +192,7 @@ def _rows(geometry: Geometry, layer: Layer) -> Iterator[int]:
             if channel < layer.channels:
                 fields[f"bias_{lane}"] = int(q.bias[channel])
                 fields[f"multiplier_{lane}"] = int(q.multiplier[channel])
-                for name, bits in _shifts(int(q.shift[channel])).items():
+                for name, bits in _shifts(geometry, int(q.shift[channel])).items():
                     fields[f"{name}_{lane}"] = bits
         yield from record(geometry, geometry.row_layout, fields, layer.name)
 

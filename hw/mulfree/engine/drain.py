@@ -22,6 +22,8 @@ class Drain(wiring.Component):
         The layer, held.
     start : In(1)
         Begin a layer.
+    fill : In(1)
+        All rows of parameters are there, or on their way: fill the scalers' tables.
     summed : In(1)
         One more chunk is summed up.
     freed : Out(1)
@@ -48,6 +50,7 @@ class Drain(wiring.Component):
             {
                 "layer": In(geometry.layer_layout),
                 "start": In(1),
+                "fill": In(1),
                 "summed": In(1),
                 "freed": Out(1),
                 "bank": Out(1),
@@ -73,7 +76,7 @@ class Drain(wiring.Component):
         """Build the walk over chunks, the parameters, scalers, adders, the kept activations."""
         m = Module()
         geometry, layer = self._geometry, self.layer
-        asking, row = self._walk(m)
+        asking, filling, row = self._walk(m)
         ready = Accumulators.DRAIN + 1  # when the accumulators are in front of the scalers
         latency = self.latency(geometry)
         valid = pulses(m, asking, latency, "valid")
@@ -100,12 +103,16 @@ class Drain(wiring.Component):
             read.addr.eq(delayed(m, row, ready - 2, "row_late")),
         ]
         parameters = data.View(geometry.row_layout, register(m, read.data, "row_q"))
+        fill = pulses(m, filling, ready, "fill_late")[ready]
+        piece = register(m, piece, "piece_ready")
 
         own = []
         for lane in range(geometry.scalers):
             scaler = Scaler(geometry.scaler)
             m.submodules[f"scaler_{lane}"] = scaler
             m.d.comb += [
+                scaler.fill.eq(fill),
+                scaler.piece.eq(piece),
                 scaler.acc.eq(accs.word_select(lane, geometry.acc_bits)),
                 scaler.zero_point.eq(layer.zero),
                 scaler.low.eq(layer.low),
@@ -121,11 +128,18 @@ class Drain(wiring.Component):
         m.d.comb += self.valid.eq(valid[latency])
         return m
 
-    def _walk(self, m: Module) -> tuple[Any, Any]:
-        """Build the counters; return whether accumulators are asked for, and the row to use."""
+    def _walk(self, m: Module) -> tuple[Any, Any, Any]:
+        """Build the counters; return whether accumulators are asked for, whether a row's tables
+        begin to be filled, and the row to use.
+
+        The tables of a group are filled before its first accumulators are asked for.
+        """
         geometry, layer = self._geometry, self.layer
         waiting = Signal(2)  # chunks that are summed up and not drained
         busy = Signal()
+        fills = Signal()
+        fill_end = geometry.scaler.fill_clocks - 1
+        clock = Signal(range(fill_end + 1))  # of a row's filling
         left = Signal.like(layer.pixels)  # of the map, for this group
         piece = Signal(range(max(geometry.pieces, 2)))
         row, group_row = Signal(range(geometry.rows)), Signal(range(geometry.rows))
@@ -134,7 +148,7 @@ class Drain(wiring.Component):
         last_piece = Signal.like(piece)
         m.d.sync += last_piece.eq(layer.pieces - 1)
         m.d.comb += [
-            busy.eq(waiting != 0),
+            busy.eq((waiting != 0) & ~fills),
             pixel_end.eq(piece == last_piece),
             chunk_end.eq(group_end | (self.pixel == geometry.chunk - 1)),
             self.freed.eq(busy & pixel_end & chunk_end),
@@ -160,15 +174,25 @@ class Drain(wiring.Component):
                         group_end.eq(layer.pixels == 1),
                         row.eq(after),
                         group_row.eq(after),
+                        fills.eq(1),
                     ]
+        with m.Elif(fills):
+            m.d.sync += clock.eq(clock + 1)
+            with m.If(clock == fill_end):
+                m.d.sync += [clock.eq(0), piece.eq(piece + 1), row.eq(row + 1)]
+                with m.If(pixel_end):
+                    m.d.sync += [piece.eq(0), row.eq(group_row), fills.eq(0)]
         with m.If(self.start):
             m.d.sync += [
                 *(counter.eq(0) for counter in (piece, row, group_row, self.pixel, self.bank)),
+                *(state.eq(0) for state in (fills, clock)),
                 left.eq(layer.pixels),
                 group_end.eq(layer.pixels == 1),
             ]
+        with m.If(self.fill):
+            m.d.sync += fills.eq(1)
         self._piece = piece
-        return busy, row
+        return busy, fills & (clock == 0), row
 
     def _add(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> None:
         """Add the kept activations where the layer asks for it, and keep what it is to keep.

@@ -51,6 +51,10 @@ class Geometry(Spec):
             f"scalers must divide outputs ({core.outputs}), not {self.scalers}": (
                 core.outputs % self.scalers == 0
             ),
+            f"outputs must be at most {ScalerSpec.MOST_PIECES} for each scaler, not "
+            f"{core.outputs} for {self.scalers}": (
+                core.outputs <= ScalerSpec.MOST_PIECES * self.scalers
+            ),
             f"scalers must be at most 9 slices ({BANKS * self.slice}), not {self.scalers}": (
                 self.scalers <= BANKS * self.slice
             ),
@@ -113,6 +117,7 @@ class Geometry(Spec):
             out_signed=self.core.act_signed,
             left_shift=self.left_shift,
             rounding=self.rounding,
+            pieces=self.pieces,
         )
 
     @property

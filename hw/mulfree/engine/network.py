@@ -133,6 +133,7 @@ class Network(wiring.Component):
             drain.layer.eq(layer),
             writer.layer.eq(layer),
             drain.start.eq(sequencer.begin),
+            drain.fill.eq(sequencer.loaded),
             writer.start.eq(sequencer.begin),
         ]
         self._program(m, sequencer)

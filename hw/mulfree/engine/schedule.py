@@ -61,6 +61,8 @@ class Delays:
         Clocks without a step before a tile with weights of its own, and before another one.
     load, empty_load : int
         From the edge that asks for a tile to the last one of the gap before it, at least.
+    fill : int
+        Clocks in which the scalers' tables are filled, for each piece of a pixel.
     """
 
     result: int
@@ -70,6 +72,7 @@ class Delays:
     empty_gap: int
     load: int
     empty_load: int
+    fill: int
 
     @classmethod
     def of(cls, geometry: Geometry) -> "Delays":
@@ -88,6 +91,7 @@ class Delays:
             # and only then is the next one asked for. Activations follow their step as late.
             load=empty_load + QUEUE_LATENCY + geometry.core.load_clocks,
             empty_load=empty_load,
+            fill=geometry.scaler.fill_clocks,
         )
 
 
@@ -98,6 +102,8 @@ def layer_cycles(geometry: Geometry, work: Work) -> int:
     now += work.rows * geometry.words(geometry.row_layout)
     now += work.terms * geometry.words(geometry.term_layout)
     asked = now  # the edge that asked for the tile that is next
+    fill = work.pieces * delays.fill
+    filled = now + fill  # the last edge on which the scalers' tables are not ready
     now += 1
     whole, rest = divmod(work.pixels, geometry.chunk)
     chunks = [geometry.chunk] * whole + [rest] * (rest > 0)
@@ -115,6 +121,7 @@ def layer_cycles(geometry: Geometry, work: Work) -> int:
                     now = max(now, freed[0] + 1)
                 now += pixels
             # The last step was on the edge before.
-            ask = max(now - 1 + delays.summed, freed[1]) + 1
+            ask = max(now - 1 + delays.summed, freed[1], filled) + 1
             freed = [freed[1], ask + pixels * work.pieces - 1]
+        filled = freed[1] + fill
     return freed[1] + delays.drain + 1

@@ -28,6 +28,8 @@ class Sequencer(wiring.Component):
         The present ones.
     begin : Out(1)
         A layer begins.
+    loaded : Out(1)
+        The last of its parameters and tables are asked for.
     row_write, row_address, row, term_write, term_address, term : Out
         Parameters and tables on their way.
     weight_valid, weight : Out
@@ -55,6 +57,7 @@ class Sequencer(wiring.Component):
                 "layer": Out(geometry.layer_layout),
                 "tile": Out(geometry.tile_layout),
                 "begin": Out(1),
+                "loaded": Out(1),
                 "row_write": Out(1),
                 "row_address": Out(range(geometry.rows)),
                 "row": Out(geometry.row_layout),
@@ -295,7 +298,7 @@ class Sequencer(wiring.Component):
             with m.State("term"):
                 read("term", "first tile", geometry.term_count)
             with m.State("first tile"):
-                m.d.comb += [ask.eq(1), new.eq(1), fresh.eq(layer.weights)]
+                m.d.comb += [self.loaded.eq(1), ask.eq(1), new.eq(1), fresh.eq(layer.weights)]
                 m.d.sync += [clock.eq(0), map_end.eq(ends_first), last_pixel.eq(last_first)]
                 m.next = "gap"
             with m.State("gap"):
