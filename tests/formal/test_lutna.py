@@ -16,6 +16,8 @@ FORMS = {
     **{f"split-{n}": {"split_weight": n, "digit_bits": 4} for n in (1, 2, 3, 4)},
     "shared-2": {"lanes": 2, "table_lanes": 2, "digit_bits": 2},
     "direct": {"digit_bits": 8},
+    "activations": {"tables": "activations", "lanes": 2},
+    "signed": {"tables": "activations", "storage": "signed"},
 }  # fmt: skip
 
 
@@ -27,6 +29,7 @@ FORMS = {
         {"tables": "block", "digit_bits": 2, "act_signed": False},
         {"tables": "distributed", "digit_bits": 2, "drop_digits": 1, "compensation": True},
         {"split_weight": 2, "digit_bits": 2},
+        {"tables": "activations", "storage": "signed", "act_signed": False},
     ],
     ids=lambda form: "-".join(str(value) for value in form.values()),
 )

@@ -63,6 +63,19 @@ from mulfree_sim.golden.lutna import error_statistics, matvec
             "generators must be 1 with fill_lanes, not 2",
         ),
         ({"lanes": 4, "fill_lanes": 3}, "fill_lanes must divide lanes (4), not 3"),
+        ({"storage": "signed"}, "storage must be full or odd for distributed tables, not signed"),
+        (
+            {"tables": "activations", "storage": "odd"},
+            "storage must be full or signed for activations tables, not odd",
+        ),
+        (
+            {"tables": "activations", "storage": "signed", "digit_bits": 1},
+            "digit_bits must be 2 for signed storage, not 1",
+        ),
+        (
+            {"tables": "activations", "storage": "signed", "lanes": 2, "table_lanes": 2},
+            "table_lanes must be 1 for signed storage, not 2",
+        ),
         ({"digit_bits": 4, "pipeline": 2}, "pipeline must be at most the tree's 1, not 2"),
     ],
 )
@@ -74,14 +87,14 @@ def test_illegal_combination(fields: dict[str, Any], sentence: str) -> None:
 @st.composite
 def specs(draw: st.DrawFn) -> LutNASpec:
     """Every legal combination of parameters, sizes kept small."""
-    form = draw(st.sampled_from(["distributed", "block", "registers", "split", "constant"]))
+    form = draw(st.sampled_from([*ADDRESS_BITS]))
     act_bits = draw(st.integers(1, 16))
     widest = ADDRESS_BITS[form]
     digit_bits = draw(st.sampled_from([k for k in (1, 2, 3, 4, act_bits) if k <= act_bits]))
     digit_bits = min(digit_bits, widest, 4 if form == "split" else 16)
     if digit_bits > 4 and digit_bits != act_bits:
         digit_bits = 4
-    joint = form in ("distributed", "block", "constant")
+    joint = form in ("distributed", "block", "constant", "activations")
     joined = [n for n in (1, 2, 4, 8) if n * digit_bits <= min(widest, 8)] if joint else [1]
     table_lanes = draw(st.sampled_from(joined or [1]))
     lanes = table_lanes * draw(st.integers(1, 3))
@@ -106,13 +119,16 @@ def specs(draw: st.DrawFn) -> LutNASpec:
         fields["split_weight"] = draw(st.integers(1, 4))
     else:
         fields["tables"] = form
-        if digit_bits > 1 and table_lanes == 1:
+        if form == "activations":
+            signed = digit_bits == 2 and table_lanes == 1
+            fields["storage"] = draw(st.sampled_from(["full", "signed"][: 1 + signed]))
+        elif digit_bits > 1 and table_lanes == 1:
             fields["storage"] = draw(st.sampled_from(["full", "odd"]))
     if form != "constant":
         fields["double_buffer"] = draw(st.booleans())
         fields["generators"] = draw(st.sampled_from([n for n in (1, 2, 3) if outputs % n == 0]))
     digits = -(-act_bits // digit_bits)
-    fields["drop_digits"] = draw(st.integers(0, digits - 1))
+    fields["drop_digits"] = draw(st.integers(0, 0 if form == "activations" else digits - 1))
     if fields["drop_digits"]:
         fields["compensation"] = draw(st.booleans())
     deepest = LutNASpec(**fields).pipeline
@@ -320,6 +336,9 @@ ACTIVATION_TABLES = [
     {"lanes": 1, "digit_bits": 3, "reduce": "tree"},
     {"lanes": 4, "table_lanes": 4, "digit_bits": 1, "act_bits": 4},
     {"lanes": 2, "table_lanes": 2, "digit_bits": 2, "double_buffer": True},
+    {"lanes": 2, "storage": "signed", "act_signed": False, "weight_bits": 9},
+    {"lanes": 3, "storage": "signed", "reduce": "tree", "double_buffer": True, "fill_lanes": 1},
+    {"storage": "signed", "act_bits": 4, "weight_bits": 5, "pipeline": 0},
 ]
 
 
@@ -336,5 +355,7 @@ def test_tables_of_activations_fill_two_bits_of_address() -> None:
     one, two = (LutNASpec(tables="activations", lanes=lanes) for lanes in (1, 2))
     assert (one.digit_bits, one.table_lanes, one.latency) == (2, 1, 2)
     assert (two.digit_bits, two.table_lanes, two.latency) == (1, 2, 2)
+    signed = LutNASpec(tables="activations", storage="signed", lanes=2)
+    assert (signed.digit_bits, signed.table_lanes, signed.latency, signed.hold) == (2, 1, 1, 0)
     with pytest.raises(SpecError, match=r"^drop_digits must be 0 for activations tables, not 1$"):
         LutNASpec(tables="activations", drop_digits=1)

@@ -46,7 +46,12 @@ class LutNASpec(CoreSpec):
         ("distributed", "block", "registers", "activations"),
         "where loadable tables are kept; activations: tables of theirs, shared by all outputs",
     )
-    storage: str = choice("full", ("full", "odd"), "entries kept: every one, or odd multiples only")
+    storage: str = choice(
+        "full",
+        ("full", "odd", "signed"),
+        "entries kept: every one, odd multiples only, or (tables of activations) weights as digits "
+        "from -2 to 2",
+    )
     split_weight: int = integer(
         0, 1, 4, "cut the weight too, into digits of so many bits; 0 leaves it whole", unset=0
     )
@@ -75,8 +80,16 @@ class LutNASpec(CoreSpec):
             or store not in ("registers", "split"),
             f"digit_bits × table_lanes must be at most {widest} for {store} tables, "
             f"not {digit * lanes}": digit * lanes <= widest,
-            f"storage must be full for {store} tables, not odd": self.storage == "full"
-            or store not in ("constant", "split", "activations"),
+            f"storage must be full for {store} tables, not {self.storage}": self.storage == "full"
+            or store not in ("constant", "split"),
+            f"storage must be full or signed for {store} tables, not odd": self.storage != "odd"
+            or store != "activations",
+            f"storage must be full or odd for {store} tables, not signed": not self.signed_digits
+            or store == "activations",
+            f"digit_bits must be 2 for signed storage, not {digit}": not self.signed_digits
+            or digit == 2,
+            f"table_lanes must be 1 for signed storage, not {lanes}": not self.signed_digits
+            or lanes == 1,
             f"drop_digits must be 0 for activations tables, not {self.drop_digits}": (
                 store != "activations" or not self.drop_digits
             ),
@@ -119,6 +132,8 @@ class LutNASpec(CoreSpec):
             "activations": 2,
         }
         room, digit, lanes = address.get(self.store, 4), self.digit_bits, self.table_lanes
+        if self.signed_digits:
+            lanes, digit = lanes or 1, digit or 2
         joint = self.store in ("distributed", "block", "constant", "activations")
         if not lanes:
             most = (room // digit if digit else room) if joint and self.storage == "full" else 1
@@ -136,6 +151,11 @@ class LutNASpec(CoreSpec):
         if not self.loadable:
             return "constant"
         return "split" if self.split_weight else self.tables
+
+    @property
+    def signed_digits(self) -> bool:
+        """Whether weights are kept as signed digits, which look activations up at the port."""
+        return self.storage == "signed"
 
     @property
     def act_digits(self) -> int:
@@ -165,6 +185,8 @@ class LutNASpec(CoreSpec):
     @property
     def term_count(self) -> int:
         """Operands of each output's adder tree."""
+        if self.signed_digits:
+            return self.lanes * digits.count(self.weight_bits, 2) + 2 - self.act_signed
         if self.store == "activations":
             widths = lutna_shared.place_widths(self.weight_bits, self.digit_bits)
             return self.groups * len(widths)
@@ -224,15 +246,18 @@ class LutNASpec(CoreSpec):
     @property
     def hold(self) -> int:
         """Enabled edges after the last activations' own on which the weights are still read."""
-        return int(self.store not in ("block", "constant"))
+        return int(self.store not in ("block", "constant") and not self.signed_digits)
 
     @property
     def latency(self) -> int:
         """Input register (a block RAM has its own), look-up register, ranks of the tree.
 
-        Tables of activations are registers themselves, and their look-ups have none.
+        Tables of activations are registers themselves, and their look-ups have none; signed digits
+        have neither.
         """
-        return (1 if self.store in ("block", "activations") else 2) + self.pipeline
+        if self.signed_digits:
+            return self.pipeline
+        return (1 if self.store in DIRECT else 2) + self.pipeline
 
     def single(self) -> Self:
         """Return the same arithmetic for one lane and one output, loadable."""
@@ -399,8 +424,16 @@ def _split(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
 
 
 def _activations(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
-    """Keep the weights as they are; tables are of the activations, which they register."""
+    """Keep the weights, or their signed digits; tables are of the activations at the port."""
     del act
+    spec = core.spec
+    if spec.signed_digits:
+        payload = Value.cast(core.weight.payload)
+        words = [
+            lutna_shared.recoded(m, payload.word_select(i, spec.weight_bits), f"weight_{i}")
+            for i in range(spec.load_weights)
+        ]
+        return lutna_shared.build_signed(core, m, _weight_registers(core, m, Cat(*words)))
     return lutna_shared.build(core, m, _weight_registers(core, m, core.weight.payload))
 
 
@@ -437,6 +470,9 @@ def _weight_registers(core: LutNA, m: Module, payload: Any) -> list[Value]:
 
 def _connect_retire(core: LutNA, m: Module, store: Any) -> None:
     """Give the tile back once the registered activations have been looked up."""
+    if not core.spec.hold:
+        m.d.comb += [store.retire.eq(core.retire), core.loaded.eq(store.loaded)]
+        return
     pending = Signal()
     with m.If(core.retire | core.en):
         m.d.sync += pending.eq(core.retire)

@@ -5,13 +5,18 @@ a table it holds every sum of theirs, so that a look-up replaces the additions o
 ``Σ_i d_i·X_i`` for the digits d_i of the lanes' weights at one place. A table is as wide as one sum
 and costs its additions once for all outputs; an output costs look-ups and half (two lanes, one bit
 a digit) the rows of a binary multiplier. Selects stand still while a tile is in use.
+
+With signed digits, the weight is recoded as it arrives and kept as digits from -2 to 2, as many of
+them zero as can be. The table is the activation itself and needs no adder: what a zero digit looks
+up stands still, and a small negative weight has no row of sign bits.
 """
 
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-from mulfree.arith.trees import Term, delay, shape_for
+from mulfree.arith.booth import Digit, multiple, sparse
+from mulfree.arith.trees import Term, add_tree, delay, shape_for
 
 
 def place_widths(weight_bits: int, digit_bits: int) -> list[int]:
@@ -100,3 +105,51 @@ def _look_up(
         chosen = chosen | (bits & line.replicate(len(row)))
     m.d.comb += row.eq(chosen)
     return row
+
+
+def recoded(m: Module, weight: Value, name: str) -> Value:
+    """Return a weight as it is kept: its signed digits, the lowest first."""
+    digits = sparse(m, weight, name)
+    whole = len(weight) // 2
+    kept = [Cat(*digit) for digit in digits[:whole]]
+    kept += [Cat(digit.one, digit.negative) for digit in digits[whole:]]
+    return Value.cast(Cat(*kept))
+
+
+def _digits(stored: Value, weight_bits: int) -> list[Digit]:
+    """Return the digits of a weight as `recoded` has left them."""
+    whole = 3 * (weight_bits // 2)
+    found = [Digit(*stored[at : at + 3]) for at in range(0, whole, 3)]
+    if weight_bits % 2:
+        found.append(Digit(stored[whole], Const(0, 1), stored[whole + 1]))
+    return found
+
+
+def build_signed(core: Any, m: Module, tile: list[Value]) -> list[list[Term]]:
+    """Return the terms of every output: a row for each lane and digit, and what completes them.
+
+    A negative digit's row is a one's complement, which lacks 1 and, of an unsigned activation, has
+    2^width too much. How many lack it, by place, is one sum of what stands still, ahead of the
+    rows.
+
+    Parameters
+    ----------
+    tile
+        The digits in use, word ``lane · outputs + output``.
+    """
+    spec = core.spec
+    terms = []
+    for o in range(spec.outputs):
+        rows, negative = [], []
+        for lane in range(spec.lanes):
+            act = core.act[lane]
+            digits = _digits(tile[lane * spec.outputs + o], spec.weight_bits)
+            rows += [Term(multiple(digit, act), 2 * i) for i, digit in enumerate(digits)]
+            places = [Cat(digit.negative, Const(0, 1)) for digit in digits]
+            negative.append(Term(Cat(*places)[:-1]))
+        lacking = add_tree(m, negative, name=f"negative_{o}").value
+        ends = [Term(lacking)]
+        if not spec.act_signed:
+            ends.append(Term(lacking, spec.act_bits + 1, negate=True))
+        terms.append(ends + rows)
+    return terms
