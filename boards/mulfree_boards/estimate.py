@@ -67,8 +67,8 @@ _NETWORK_ERROR = 0.15
 
 @dataclass(frozen=True)
 class _NetworkLine:
-    """Coefficients of the network engine: of one without an array, a scaler, an output, a lane, a
-    product, a bit of a beat of weights.
+    """Coefficients of the network engine: of one without an array, a scaler besides its tables, an
+    output, a lane, a product, a bit of a beat of weights.
     """
 
     base: float
@@ -78,11 +78,11 @@ class _NetworkLine:
     product: float
     load_bit: float
 
-    def at(self, spec: NetworkSocSpec, products: float) -> int:
+    def at(self, spec: NetworkSocSpec, products: float, tables: float) -> int:
         core = spec.core
         return round(
             self.base
-            + self.scaler * spec.scalers
+            + (self.scaler + tables) * spec.scalers
             + self.output * core.outputs
             + self.lane * core.lanes
             + self.product * products
@@ -92,7 +92,7 @@ class _NetworkLine:
 
 #: The network engine: LUT equivalents, flip-flops; on other families in the same proportion as
 #: those of `_LINES` to ECP5's.
-_NETWORK = (_NetworkLine(5150, 2600, 100, 20, 55.5, 1), _NetworkLine(3760, 2600, 60, 20, 44.4, 2))
+_NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
 
 
 #: Core and console less the UART's bridge: LUT equivalents, flip-flops.
@@ -138,10 +138,15 @@ def _network(spec: NetworkSocSpec, technology: str) -> Estimate:
     in_luts, in_ff = _KINDS[spec.core.unit]
     products = _products(spec.core)
     luts, ff = _NETWORK
+    # A scaler's tables are memories of six LUTs for four bits, an adder for all but one of them,
+    # and two registers behind each.
+    scaler = spec.scaler
+    wide = scaler.requantizer.multiplier_bits + scaler.digit_bits
+    in_memory = 6 * ceil(wide / 4) * scaler.digits + wide * (scaler.digits - 1)
     share = _LINES[technology][0].base / _LINES["ecp5"][0].base
     return Estimate(
-        luts=round(share * luts.at(spec, products * in_luts)),
-        ff=ff.at(spec, products * in_ff),
+        luts=round(share * luts.at(spec, products * in_luts, in_memory)),
+        ff=ff.at(spec, products * in_ff, 2 * wide * scaler.digits),
         ram=sum(network_memories(spec, technology).values()),
         error=_NETWORK_ERROR,
     )

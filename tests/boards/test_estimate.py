@@ -46,15 +46,20 @@ def test_against_the_large_board():
     assert found.ram == 26
 
 
-#: Scalers, lanes loaded at once, then as above: synthesised, and routed on the ULX3S-25F.
-NETWORKS = [(1, 1, (10362, 8442, 24)), (4, 3, (18812, 16783, 42))]
+#: Outputs, slice, scalers, lanes loaded at once, then as above: synthesised.
+NETWORKS = [
+    (4, 1, 1, 1, (9761, 7428, 22)),
+    (4, 1, 4, 3, (12734, 10508, 34)),
+    (8, 2, 2, 1, (20141, 15498, 32)),
+    (8, 2, 8, 3, (24940, 22554, 59)),
+]
 
 
-@pytest.mark.parametrize(("scalers", "fill_lanes", "measured"), NETWORKS)
-def test_network_engines(scalers, fill_lanes, measured):
-    """The digits network on 4 × 9."""
-    core = LutNASpec(outputs=4, lanes=9, fill_lanes=fill_lanes)
-    shape = EngineShape(outputs=4, slice_channels=1, scalers=scalers, program_words=0)
+@pytest.mark.parametrize(("outputs", "slice_", "scalers", "fill_lanes", "measured"), NETWORKS)
+def test_network_engines(outputs, slice_, scalers, fill_lanes, measured):
+    """The digits network."""
+    core = LutNASpec(outputs=outputs, lanes=9 * slice_, fill_lanes=fill_lanes)
+    shape = EngineShape(outputs=outputs, slice_channels=slice_, scalers=scalers, program_words=0)
     program = lower(replace(digits_graph(), rounding="double"), shape)
     found = estimate(NetworkSocSpec.around(program, core=core), "ecp5")
     luts, ff, ram = measured
