@@ -33,6 +33,9 @@ _MAC = {"act_bits": 8, "act_signed": False, "weight_bits": 9}
 _ARRAY = {"outputs": 4, "lanes": 8}
 _POT = {"act_bits": 8, "act_signed": False, "outputs": 4, "lanes": 8}
 
+#: LUT-NA's form of the least energy.
+SIGNED = "lutna, signed digits"
+
 #: What lets a binary multiplier's rows and an array's lanes be summed.
 WALLACE_ARRAY = (
     "wallace",
@@ -63,6 +66,7 @@ def _multiplier() -> list[Design]:
         "lutna, W and 3W stored": LutNASpec(
             tables="registers", storage="odd", digit_bits=2, pipeline=0, **own, **shape
         ),
+        SIGNED: LutNASpec(tables="activations", storage="signed", **own, **shape),
     }
     rivals = dict(_baselines(shape, ("wallace", "array", "dadda", "booth", "direct")))
     return [
@@ -72,11 +76,12 @@ def _multiplier() -> list[Design]:
 
 
 def _lutna_array() -> list[Design]:
-    """Return an array of 8 × 9-bit MACs, tables shared by its outputs."""
+    """Return arrays of 8 × 9-bit MACs: sums shared by the outputs, weights in signed digits."""
     network, shape = digits.network(), _MAC | _ARRAY
     own = LutNASpec(tables="activations", reduce="carry-save", **shape)
+    lutna = {"lutna": own, SIGNED: replace(own, storage="signed", digit_bits=0, table_lanes=0)}
     rivals = dict(_baselines(shape, ("wallace", "array")))
-    return [Design(name, spec, network) for name, spec in ({"lutna": own} | rivals).items()]
+    return [Design(name, spec, network) for name, spec in (lutna | rivals).items()]
 
 
 def _pot_array(pruned: bool) -> list[Design]:
@@ -238,9 +243,19 @@ def table() -> list[Row]:
                 figure="1.80 ×",
                 ours=_factor("cells_lutna_array", "lutna", WALLACE_ARRAY, "energy"),
                 differs="baseline: all rows of all lanes in one carry-save sum, weights held"),
+        replace(lutna, claim="area, the same, ours with weights in signed digits", figure="1.23 ×",
+                ours=_factor("cells_lutna_array", SIGNED, WALLACE_ARRAY, "area"),
+                differs="the form of the least energy; tables need no sums"),
+        replace(lutna, claim="energy, the same, ours with weights in signed digits",
+                figure="1.80 ×",
+                ours=_factor("cells_lutna_array", SIGNED, WALLACE_ARRAY, "energy"),
+                differs="as above; weights are recoded while they are loaded, which is left out"),
         replace(lutna, claim="energy, conventional MACs (an adder a product) over ours",
                 figure="1.80 ×", ours=_factor("cells_lutna_array", "lutna", plain, "energy"),
                 differs="each product whole before lanes are added, as separate MACs do"),
+        replace(lutna, claim="energy, conventional MACs over ours with weights in signed digits",
+                figure="1.80 ×", ours=_factor("cells_lutna_array", SIGNED, plain, "energy"),
+                differs="as above"),
         replace(alone, claim="area, better of array and Wallace over ours, one multiplier",
                 figure="1.23 ×", ours=_best_alone("area"),
                 differs="nothing to share a table with; " + _CELLS),
