@@ -97,9 +97,9 @@ class Drain(wiring.Component):
         m.submodules.rows = rows
         write, read = rows.write_port(), rows.read_port()
         m.d.comb += [
-            write.addr.eq(self.row_address),
-            write.data.eq(self.row),
-            write.en.eq(self.row_write),
+            write.addr.eq(register(m, self.row_address, "row_address_q")),
+            write.data.eq(register(m, self.row, "row_given")),
+            write.en.eq(pulses(m, self.row_write, 1, "row_write_q")[1]),
             read.addr.eq(delayed(m, row, ready - 2, "row_late")),
         ]
         parameters = data.View(geometry.row_layout, register(m, read.data, "row_q"))
@@ -189,7 +189,7 @@ class Drain(wiring.Component):
                 left.eq(layer.pixels),
                 group_end.eq(layer.pixels == 1),
             ]
-        with m.If(self.fill):
+        with m.If(pulses(m, self.fill, 1, "fill_asked")[1]):  # behind the last row
             m.d.sync += fills.eq(1)
         self._piece = piece
         return busy, fills & (clock == 0), row
@@ -204,6 +204,9 @@ class Drain(wiring.Component):
         keep = block_memory(geometry.scalers * bits, geometry.keep_words)
         m.submodules.keep = keep
         kept, write = keep.read_port(), keep.write_port()
+        term_write = pulses(m, self.term_write, 1, "term_write_q")[1]
+        term_address = register(m, self.term_address, "term_address_q")
+        terms_given = register(m, self.term, "terms_given")
         read_at, write_at = (Signal(geometry.keep_bits, name=n) for n in ("read_at", "write_at"))
         # Asked for two edges before the layer's own activations are there.
         with m.If(valid[at - 2]):
@@ -223,9 +226,9 @@ class Drain(wiring.Component):
                 m.submodules[f"{name}_{lane}"] = table
                 fill, read = table.write_port(), table.read_port()
                 m.d.comb += [
-                    fill.addr.eq(self.term_address),
-                    fill.data.eq(self.term[name]),
-                    fill.en.eq(self.term_write),
+                    fill.addr.eq(term_address),
+                    fill.data.eq(terms_given[name]),
+                    fill.en.eq(term_write),
                     read.addr.eq(address),
                 ]
                 terms.append(register(m, read.data.as_signed(), f"{name}_{lane}_q"))

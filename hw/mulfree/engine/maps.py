@@ -135,7 +135,7 @@ class Fetch(wiring.Component):
     """
 
     #: Edges from a step to its activations.
-    LATENCY = 12
+    LATENCY = 13
     #: Edges from `host_address` to `words`.
     HOST_LATENCY = 4
 
@@ -180,18 +180,21 @@ class Fetch(wiring.Component):
             walker.pitch.y.eq(layer.pitch_y),
             walker.pitch.x.eq(layer.pitch_x),
             walker.columns.eq(layer.columns),
-            walker.step.eq(self.step),
-            walker.recall.eq(self.recall),
-            walker.save.eq(self.save),
-            walker.restart.eq(self.restart),
+            # The sequencer decides late in its clock.
+            *(
+                getattr(walker, name).eq(register(m, getattr(self, name), f"{name}_0"))
+                for name in ("step", "recall", "save", "restart")
+            ),
         ]
         turn = self._addresses(m, walker.at)
         self._lanes(m, turn)
         return m
 
     def _addresses(self, m: Module, at: Any) -> dict[str, Any]:
-        """Build stages 1 to 5; return how the words have to be turned, valid with stage 5."""
-        layer, tile = self.layer, self.tile
+        """Build stages 1 to 5, behind a rank of registers; return how the words have to be turned,
+        valid with stage 5.
+        """
+        layer, tile = self.layer, register(m, self.tile, "tile_0")
         words = self._geometry.map_bits
 
         # 1: the window's first tap.
@@ -395,15 +398,16 @@ class Writer(wiring.Component):
         m.submodules.walker = walker = Walker(geometry)
         begin = delayed(m, self.start, 1, "begin")  # when the saved place is the first
         piece = Signal.like(layer.pieces)
-        pixel = Signal.like(layer.pixels)
-        group = Signal.like(layer.groups)
+        left = Signal.like(layer.pixels)  # of the group
+        groups = Signal.like(layer.groups)  # left
         group_slice, slice_ = Signal.like(layer.to_slices), Signal.like(layer.to_slices)
         group_bank, bank = Signal(4), Signal(4)
         within = Signal(range(geometry.core.outputs // geometry.slice + many))
-        pixel_end, group_end = Signal(), Signal()
+        pixel_end, group_end, last_group = Signal(), Signal(), Signal()
+        last_piece = Signal.like(piece)
+        m.d.sync += [last_piece.eq(layer.pieces - 1), last_group.eq(groups == 1)]
         m.d.comb += [
-            pixel_end.eq(piece == layer.pieces - 1),
-            group_end.eq(pixel == layer.pixels - 1),
+            pixel_end.eq(piece == last_piece),
             walker.first.ay.eq(layer.to_address),
             walker.stride.eq(0),
             walker.stride.ry.eq(1),
@@ -439,12 +443,14 @@ class Writer(wiring.Component):
                     within.eq(0),
                     slice_.eq(group_slice),
                     bank.eq(group_bank),
-                    pixel.eq(pixel + 1),
+                    left.eq(left - 1),
+                    group_end.eq(left == 2),
                 ]
                 with m.If(group_end):
                     m.d.sync += [
-                        pixel.eq(0),
-                        group.eq(group + 1),
+                        left.eq(layer.pixels),
+                        group_end.eq(layer.pixels == 1),
+                        groups.eq(groups - 1),
                         slice_.eq(after_group),
                         bank.eq(after_bank),
                         group_slice.eq(after_group),
@@ -452,14 +458,17 @@ class Writer(wiring.Component):
                     ]
         with m.If(self.start):
             m.d.sync += [
-                *(counter.eq(0) for counter in (piece, pixel, group, group_slice, slice_, within)),
+                *(counter.eq(0) for counter in (piece, group_slice, slice_, within)),
+                left.eq(layer.pixels),
+                group_end.eq(layer.pixels == 1),
+                groups.eq(layer.groups),
                 group_bank.eq(layer.to_rotate),
                 bank.eq(layer.to_rotate),
             ]
 
         # 1: place and bank. 2: address. 3: one more for each word behind the first. 4: banks.
         at = walker.at
-        last = self.valid & pixel_end & group_end & (group == layer.groups - 1)
+        last = self.valid & pixel_end & group_end & last_group
         base = register(m, (at.ay + at.ax)[:words], "base_1")
         here = register(m, wrapped(bank, 3 * at.ry + at.rx), "bank_1")
         slice_1 = register(m, slice_, "slice_1")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from amaranth.hdl import Array, Module, Value
+from amaranth.hdl import Array, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -72,7 +72,7 @@ class Network(wiring.Component):
         is 0.
     """
 
-    READ_LATENCY = Fetch.HOST_LATENCY + 1
+    READ_LATENCY = Fetch.HOST_LATENCY + 2
 
     port_help = {
         "start": "begin the network; taken while busy is 0",
@@ -192,21 +192,27 @@ class Network(wiring.Component):
             sequencer.written.eq(writer.done),
         ]
 
-        # The map memory: the writer's, or the host's.
+        # The map memory: the writer's, or the host's, whose side of it is a clock late.
+        host = Signal()
+        m.d.sync += host.eq(~self.busy)
+        given = {
+            name: register(m, getattr(self, name), f"{name}_q")
+            for name in ("map_write", "map_bank", "map_address", "map_data")
+        }
         for bank in range(BANKS):
             m.d.comb += [
                 maps.enable[bank].eq(writer.enable[bank]),
                 maps.address[bank].eq(writer.address[bank]),
                 maps.data[bank].eq(writer.data[bank]),
             ]
-            with m.If(~self.busy):
+            with m.If(host):
                 m.d.comb += [
-                    maps.enable[bank].eq(self.map_write & (self.map_bank == bank)),
-                    maps.address[bank].eq(self.map_address),
-                    maps.data[bank].eq(self.map_data),
+                    maps.enable[bank].eq(given["map_write"] & (given["map_bank"] == bank)),
+                    maps.address[bank].eq(given["map_address"]),
+                    maps.data[bank].eq(given["map_data"]),
                 ]
-        m.d.comb += [fetch.host.eq(~self.busy), fetch.host_address.eq(self.map_address)]
-        bank = delayed(m, self.map_bank, Fetch.HOST_LATENCY, "map_bank_late")
+        m.d.comb += [fetch.host.eq(host), fetch.host_address.eq(given["map_address"])]
+        bank = delayed(m, given["map_bank"], Fetch.HOST_LATENCY, "map_bank_late")
         words = Array(fetch.words[bank].as_value() for bank in range(BANKS))
         m.d.comb += self.map_word.eq(register(m, words[bank], "map_word_q"))
 
@@ -214,8 +220,8 @@ class Network(wiring.Component):
         begins = self.start & ~self.busy
         for count, event in (
             (self.cycles, self.busy),
-            (self.steps, step),
-            (self.waits, sequencer.waits),
+            (self.steps, steps[1]),
+            (self.waits, pulses(m, sequencer.waits, 1, "waits_late")[1]),
         ):
             with m.If(begins):
                 m.d.sync += count.eq(0)

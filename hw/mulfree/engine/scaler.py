@@ -133,12 +133,13 @@ class Scaler(wiring.Component):
         lane = _Lane(spec.requantizer, self, row)
 
         total = register(m, lane.total(register(m, self.acc, "acc_q")), "total")
-        piece = register(m, register(m, self.piece, "piece_1"), "piece_2")
+        piece = register(m, register(m, self.piece, "piece_1", own=True), "piece_2", own=True)
         right = register(m, row.right, "right_1")
         if spec.left_shift:
             left = register(m, row.left, "left_1")
             total = register(m, lane.shifted(total, left), "shifted")
-            piece, right = register(m, piece, "piece_3"), register(m, right, "right_2")
+            piece = register(m, piece, "piece_3", own=True)
+            right = register(m, right, "right_2")
         entries = self._entries(m, row, total, piece)
         tree = add_tree(m, entries, registers=range(levels(spec.digits) + 1), name="product")
 
@@ -165,10 +166,14 @@ class Scaler(wiring.Component):
         """Build the tables and what fills them; return what each digit of the sum selects."""
         spec = self.spec
         places, bits = spec.requantizer.multiplier_bits, spec.digit_bits
-        fills, first, writes = Signal(), Signal(), Signal()
+        # Every lane has control of its own: one for all would drive hundreds of tables.
+        fills, first, writes = (
+            Signal(name=name, attrs={"keep": 1}) for name in ("fills", "first", "writes")
+        )
         step = Signal(places, reset_less=True)
         multiple = Signal(signed(places + bits + 1), reset_less=True)
-        digit = Signal(signed(bits + 1), reset_less=True)  # whose multiple is written
+        # Whose multiple is written.
+        digit = Signal(signed(bits + 1), reset_less=True, attrs={"keep": 1})
         low, high = -(1 << (bits - 1)), (1 << bits) - 1
         smallest = Cat(Const(0, bits - 1), row.multiplier, Const(0, 1))
         m.d.sync += [
@@ -180,7 +185,7 @@ class Scaler(wiring.Component):
             step.eq(Mux(fills, 0, row.multiplier)),
             multiple.eq(Mux(fills, ~smallest.as_signed(), multiple + step + first)),
         ]
-        held = register(m, self.piece, "piece_held")
+        held = register(m, self.piece, "piece_held", own=True)
         entries = []
         for place in range(spec.digits):
             top = place == spec.digits - 1

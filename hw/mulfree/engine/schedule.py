@@ -103,7 +103,7 @@ def layer_cycles(geometry: Geometry, work: Work) -> int:
     now += work.terms * geometry.words(geometry.term_layout)
     asked = now  # the edge that asked for the tile that is next
     fill = work.pieces * delays.fill
-    filled = now + fill  # the last edge on which the scalers' tables are not ready
+    filled = now + 1 + fill  # the last edge on which the scalers' tables are not ready
     now += 1
     whole, rest = divmod(work.pixels, geometry.chunk)
     chunks = [geometry.chunk] * whole + [rest] * (rest > 0)

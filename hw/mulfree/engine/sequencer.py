@@ -241,6 +241,7 @@ class Sequencer(wiring.Component):
             pixel_end.eq(self.pixel == last_pixel),
             self.first.eq(tile == 0),
         ]
+        starts = Signal()  # a chunk's first step is next
         # Tiles and groups change in gaps, which are long enough for a register or two.
         m.d.sync += [
             single.eq(layer.tiles == 1),
@@ -289,7 +290,11 @@ class Sequencer(wiring.Component):
                 read("layer", "begin")
             with m.State("begin"):
                 m.d.comb += [self.begin.eq(1), self.restart.eq(1)]
-                m.d.sync += [tile.eq(0), group.eq(0), self.pixel.eq(0), left.eq(layer.pixels)]
+                m.d.sync += [
+                    *(counter.eq(0) for counter in (tile, group, self.pixel)),
+                    left.eq(layer.pixels),
+                    starts.eq(1),
+                ]
                 m.next = "row"
             with m.State("row"):
                 read("row", "term", layer.rows)
@@ -316,7 +321,6 @@ class Sequencer(wiring.Component):
                     ]
                     m.next = "steps"
             with m.State("steps"):
-                starts = (tile == 0) & (self.pixel == 0)
                 m.d.comb += [
                     self.step.eq(~starts | (free != 0)),
                     self.waits.eq(~self.step),
@@ -330,7 +334,10 @@ class Sequencer(wiring.Component):
                     with m.Elif(tile_end & ~map_end & single):
                         m.next = "steps"
                 with m.If(self.step):
-                    m.d.sync += self.pixel.eq(self.pixel + 1)
+                    m.d.sync += [
+                        self.pixel.eq(self.pixel + 1),
+                        starts.eq(pixel_end & tile_end),
+                    ]
                     with m.If(pixel_end):
                         m.d.sync += [self.pixel.eq(0), tile.eq(tile + 1)]
                         with m.If(tile_end):

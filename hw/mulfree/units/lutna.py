@@ -228,6 +228,7 @@ class LutNASpec(CoreSpec):
         if not self.in_memories:
             return clocks
         if self.fill_lanes:
+            clocks += LaneStore.delay(self.table_lanes, self.fill_lanes)
             return clocks + self.walk_clocks + TableWalker.DELAY - (self.store != "block")
         address = self.table_lanes * (self.digit_bits - (self.storage == "odd"))
         visits = self.digit_bits * self.table_lanes * self.outputs // self.generators

@@ -308,6 +308,13 @@ def lane_groups(lanes: int, groups: int, fill_lanes: int) -> list[list[int]]:
     return found + [list(rest[first : first + lanes]) for first in range(0, len(rest), lanes)]
 
 
+def _own(m: Module, value: Any, name: str) -> Any:
+    """Return the value one edge later, in a register that is not merged with its equals."""
+    held = Signal(value.shape(), name=name, attrs={"keep": 1})
+    m.d.sync += held.eq(value)
+    return held
+
+
 class LaneStore(wiring.Component):
     """A tile of weights, of which one lane of every group is read at a time.
 
@@ -326,6 +333,11 @@ class LaneStore(wiring.Component):
     weights : Out(the weights of that lane for every output × groups)
         On the same edge.
     """
+
+    @staticmethod
+    def delay(lanes: int, fill_lanes: int) -> int:
+        """Return the clock edges from the last beat to `loaded`, besides the one that takes it."""
+        return int(lanes % fill_lanes == 0)
 
     def __init__(
         self, *, outputs: int, lanes: int, groups: int, bits: int, fill_lanes: int
@@ -379,9 +391,11 @@ class LaneStore(wiring.Component):
         accept = self.weight.valid & self.weight.ready
         row_end = row == Mux(block < blocks, lanes, lanes // fill) - 1
         last = row_end & (block == blocks + left - 1)
+        beat, complete = Signal.like(self.weight.payload, reset_less=True), Signal()
+        m.d.sync += [beat.eq(self.weight.payload), complete.eq(accept & last)]
         m.d.comb += [
-            self.weight.ready.eq(handshake.writable),
-            handshake.filled.eq(accept & last),
+            self.weight.ready.eq(handshake.writable & ~complete),
+            handshake.filled.eq(complete),
             handshake.retire.eq(self.retire),
             self.loaded.eq(handshake.loaded),
         ]
@@ -397,9 +411,9 @@ class LaneStore(wiring.Component):
             m.submodules[name] = rows = Memory(shape=self._row, depth=max(depth, 2), init=[])
             write, read = rows.write_port(), rows.read_port(domain="comb")
             m.d.comb += [
-                write.addr.eq(row),
-                write.data.eq(self.weight.payload.word_select(place, self._row)),
-                write.en.eq(accept & here),
+                write.addr.eq(_own(m, row, f"row_{name}")),
+                write.data.eq(beat.word_select(place, self._row)),
+                write.en.eq(_own(m, accept & here, f"write_{name}")),
                 read.addr.eq(address),
             ]
             return read.data
@@ -515,11 +529,11 @@ class TableWalker(wiring.Component):
         m.d.comb += control.change.eq(go)
         m.d.sync += [address_q.eq(address), write_q.eq(Mux(go, write, 0))]
         for group in range(self._groups):
-            own = self._own(m, control, f"control_{group}")
+            own = _own(m, control, f"control_{group}")
             m.d.comb += [
                 self.lane[group].eq(own.lane),
-                self.address[group].eq(self._own(m, address_q, f"address_{group}")),
-                self.write[group].eq(self._own(m, write_q, f"write_{group}")),
+                self.address[group].eq(_own(m, address_q, f"address_{group}")),
+                self.write[group].eq(_own(m, write_q, f"write_{group}")),
             ]
             sums = []
             for o in range(self._outputs):
@@ -527,13 +541,6 @@ class TableWalker(wiring.Component):
                 sums.append(self._entry(m, f"{group}_{o}", weight, own))
             m.d.comb += self.words[group].eq(Cat(sums))
         return m
-
-    @staticmethod
-    def _own(m: Module, value: Any, name: str) -> Any:
-        """Return the value one edge later, in a register that is not merged with its equals."""
-        held = Signal(value.shape(), name=name, attrs={"keep": 1})
-        m.d.sync += held.eq(value)
-        return held
 
     def _entry(self, m: Module, name: str, weight: Any, control: Any) -> Signal:
         """Return one accumulator, which is zero between walks."""
