@@ -140,10 +140,13 @@ def script(flow: Flow, verilog: Iterable[str] = ()) -> str:
 
     `verilog` names files of modules that the design instantiates.
     """
-    # Their parameters are known only when the design is.
+    # Their parameters are known only when the design is. What keeps registers from being merged is
+    # said of their wires, and Yosys looks for it on the cells.
     others = "".join(f"read_verilog -defer {name}\n" for name in verilog)
     return (
-        f"{others}read_rtlil top.il\n{flow.synthesis}\nclean\ndelete t:$scopeinfo\n"
+        f"{others}read_rtlil top.il\nhierarchy -top top\nproc\n"
+        "setattr -set keep 1 a:keep %ci1 t:$dff t:$sdff t:$adff t:$dffe %u %u %u %i\n"
+        f"{flow.synthesis}\nclean\ndelete t:$scopeinfo\n"
         "write_json top.json\nwrite_verilog -noattr netlist.v\n"
     )
 
