@@ -226,7 +226,7 @@ def _need(program: Program, memories: dict[str, int]) -> str:
     """Return what a network needs, and which layers most of it."""
     said = []
     if largest := max(program.convolutions, key=lambda c: c.weights.size, default=None):
-        bits = largest.weights.size * program.shape.weight.bits
+        bits = largest.weights.size * program.shape.weight.code_bits
         said.append(
             f"{memories['weights']} for weights (layer {largest.name}: {bits // 8:,} bytes)"
         )

@@ -46,6 +46,10 @@ def test_spec_survives_json():
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            spec(PoTSpec(outputs=4, lanes=9, terms=2, fill_lanes=3), chunk=16),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             spec(LutNASpec(outputs=4, lanes=9, digit_bits=2, generators=4), chunk=16),
             marks=pytest.mark.slow,
         ),
@@ -57,7 +61,14 @@ def test_spec_survives_json():
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["small", "pot, two slices a clock", "lutna", "lutna, filled at once", "double buffer"],
+    ids=[
+        "small",
+        "pot, two slices a clock",
+        "two powers",
+        "lutna",
+        "lutna, filled at once",
+        "double buffer",
+    ],
 )
 def test_networks_equal_golden_to_the_clock(engine):
     simulator = "icarus" if runner.available("icarus") else "verilator"

@@ -5,12 +5,13 @@ import pytest
 
 from mulfree.engine.layers import Conv, EngineShape
 from mulfree.engine.program import Program, ProgramError
-from mulfree.formats import Int
+from mulfree.formats import Int, PowerOfTwo
 from mulfree_models import memory_plan, reference
 from mulfree_models.graph import ModelError
 from mulfree_models.importers import tflite
 from mulfree_models.lowering import lower
 from mulfree_models.memory_plan import Buffer
+from mulfree_models.recode import power_of_two
 from mulfree_sim.golden import network as golden
 from tests.models.layers import CASES, SAME, WIDE_CASES, chain, conv, inputs, nested, pool
 
@@ -44,6 +45,17 @@ def test_engine_of_16_bits_computes_the_reference(case):
 
 def compiled(net, **shape):
     return lower(tflite.read(net.to_bytes(), "model"), EngineShape(**shape))
+
+
+@pytest.mark.parametrize("coding", [PowerOfTwo(4), PowerOfTwo(3, 2), PowerOfTwo(4, 2)])
+def test_powers_of_two_survive_the_file(coding):
+    rng = np.random.default_rng(SEED)
+    graph = tflite.read(CASES["residual"](rng).to_bytes(), "model")
+    own, _ = power_of_two(graph, coding)
+    program = lower(own, EngineShape(weight=coding, left_shift=8))
+    again = Program.from_bytes(program.to_bytes())
+    codes = inputs(rng, graph.tensors[graph.input], 3)
+    assert (golden.results(again, codes) == reference.run(own, codes)).all()
 
 
 def test_memory_holds_an_input_and_gives_an_output():

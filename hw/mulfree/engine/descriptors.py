@@ -219,8 +219,8 @@ def _tiles(geometry: Geometry, layer: Layer, group: int, loads: tuple[bool, ...]
         }
         yield from record(geometry, geometry.tile_layout, fields, layer.name)
         if load and isinstance(layer, Conv):
-            codes = geometry.core.weight_format.encode(layer.weights[group, at].ravel())
-            bits = geometry.core.weight_bits
+            coding = geometry.core.weight_format
+            codes, bits = coding.encode(layer.weights[group, at].ravel()), coding.code_bits
             for words in np.asarray(codes).reshape(-1, geometry.core.load_weights):
                 yield sum(int(code) << place * bits for place, code in enumerate(words))
 

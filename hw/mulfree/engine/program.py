@@ -362,15 +362,16 @@ def _pool_words(p: MaxPool) -> list[int]:
 def _pack(coding: Int | PowerOfTwo, weights: NDArray[np.int64]) -> bytes:
     """Return codes, each as wide as the coding, lowest bits first, in whole words."""
     codes = coding.encode(weights).astype(np.uint16).ravel()
-    bits = (codes[:, None] >> np.arange(coding.bits, dtype=np.uint16)) & 1
+    bits = (codes[:, None] >> np.arange(coding.code_bits, dtype=np.uint16)) & 1
     packed = np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
     return packed + b"\0" * (-len(packed) % 4)
 
 
 def _unpack(coding: Int | PowerOfTwo, raw: bytes, count: int) -> NDArray[np.int64]:
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=count * coding.bits, bitorder="little")
-    places = 1 << np.arange(coding.bits, dtype=np.int64)
-    return coding.decode((bits.reshape(count, coding.bits) @ places).astype(np.uint64))
+    wide = coding.code_bits
+    bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=count * wide, bitorder="little")
+    places = 1 << np.arange(wide, dtype=np.int64)
+    return coding.decode((bits.reshape(count, wide) @ places).astype(np.uint64))
 
 
 class _Words:
@@ -446,7 +447,7 @@ def _read(words: _Words) -> dict[str, Any]:
         per_window = layer["slices"] if layer["mode"] == "window" else -(-layer["slices"] // TAPS)
         form = groups, len(layer["windows"]) * per_window, shape.lanes, shape.outputs
         count = int(np.prod(form))
-        raw = words.raw(-(-count * weight.bits // 32) * 4)
+        raw = words.raw(-(-count * weight.code_bits // 32) * 4)
         made.append(Conv(**layer, weights=_unpack(weight, raw, count).reshape(form)))
     return {
         "name": names["name"],

@@ -25,6 +25,11 @@ class Int:
             raise ValueError(f"bits must be between 1 and 64, not {self.bits}")
 
     @property
+    def code_bits(self) -> int:
+        """Width of a code, that of the integer."""
+        return self.bits
+
+    @property
     def low(self) -> int:
         """Smallest value."""
         return -(1 << (self.bits - 1)) if self.signed else 0

@@ -29,7 +29,7 @@ def layer_facts(layer: Layer, shape: EngineShape) -> dict[str, Any]:
         tiles, macs, kind = layer.groups * layer.beats, layer.macs, f"conv {layer.mode}"
         if layer.residual is not None:
             kind += " + add"
-        weights = tiles * shape.lanes * shape.outputs * shape.weight.bits // 8
+        weights = tiles * shape.lanes * shape.outputs * shape.weight.code_bits // 8
         beats = tiles * layer.pixels
     else:
         m = layer.target
@@ -152,7 +152,8 @@ def shape_words(program: Program) -> str:
 def _spec_of(program: Program) -> Spec | None:
     """Return a Spec of an engine that runs a program, or None."""
     shape = program.shape
-    kind = "pot" if program.needs["weight_terms"] else "lutna"
+    terms = program.needs["weight_terms"]
+    kind = f"pot,terms={terms}" if terms else "lutna"
     text = (
         f"kind={kind},outputs={shape.outputs},lanes={shape.lanes},scalers={shape.scalers},"
         f"weight_bits={shape.weight.bits},act_bits={shape.act.bits},rounding={shape.rounding},"
