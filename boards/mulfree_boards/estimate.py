@@ -95,6 +95,8 @@ class _NetworkLine:
 _NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
 
 
+#: Memories of 16 × 4 in LUT-NA's tables, for a product.
+_TABLES = 6.7
 #: Core and console less the UART's bridge: LUT equivalents, flip-flops.
 _SOFT_CORE = (1800, 700)
 
@@ -142,11 +144,16 @@ def _network(spec: NetworkSocSpec, technology: str) -> Estimate:
     # and two registers behind each.
     scaler = spec.scaler
     wide = scaler.requantizer.multiplier_bits + scaler.digit_bits
-    in_memory = 6 * ceil(wide / 4) * scaler.digits + wide * (scaler.digits - 1)
+    memories = ceil(wide / 4) * scaler.digits
+    in_memory = 6 * memories + wide * (scaler.digits - 1)
+    registers = ff.at(spec, products * in_ff, 2 * wide * scaler.digits)
+    if technology == "gowin":  # where a memory of 16 × 4 takes six flip-flops' places
+        of_core = _TABLES * products if spec.core.unit == "lutna" else 0
+        registers += round(6 * (memories * spec.scalers + of_core))
     share = _LINES[technology][0].base / _LINES["ecp5"][0].base
     return Estimate(
         luts=round(share * luts.at(spec, products * in_luts, in_memory)),
-        ff=ff.at(spec, products * in_ff, 2 * wide * scaler.digits),
+        ff=registers,
         ram=sum(network_memories(spec, technology).values()),
         error=_NETWORK_ERROR,
     )
