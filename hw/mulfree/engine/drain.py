@@ -1,6 +1,6 @@
 """From finished accumulators to activations: requantized, and added to what was kept."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -11,6 +11,18 @@ from mulfree.engine.geometry import Geometry
 from mulfree.engine.maps import block_memory
 from mulfree.engine.pipeline import delayed, pulses, register
 from mulfree.engine.scaler import Scaler
+
+
+class _Walk(NamedTuple):
+    """Where the walk over chunks stands."""
+
+    #: Accumulators are asked for.
+    asking: Any
+    #: A row's tables begin to be filled.
+    filling: Any
+    #: Which accumulators of a pixel, and the row that scales them.
+    piece: Any
+    row: Any
 
 
 class Drain(wiring.Component):
@@ -76,12 +88,12 @@ class Drain(wiring.Component):
         """Build the walk over chunks, the parameters, scalers, adders, the kept activations."""
         m = Module()
         geometry, layer = self._geometry, self.layer
-        asking, filling, row = self._walk(m)
+        walk = self._walk(m)
         ready = Accumulators.DRAIN + 1  # when the accumulators are in front of the scalers
         latency = self.latency(geometry)
-        valid = pulses(m, asking, latency, "valid")
+        valid = pulses(m, walk.asking, latency, "valid")
 
-        piece = delayed(m, self._piece, Accumulators.DRAIN, "piece_late")
+        piece = delayed(m, walk.piece, Accumulators.DRAIN, "piece_late")
         pieces = [
             Cat(*(self.accs[p * geometry.scalers + i] for i in range(geometry.scalers)))
             for p in range(geometry.pieces)
@@ -100,10 +112,10 @@ class Drain(wiring.Component):
             write.addr.eq(register(m, self.row_address, "row_address_q")),
             write.data.eq(register(m, self.row, "row_given")),
             write.en.eq(pulses(m, self.row_write, 1, "row_write_q")[1]),
-            read.addr.eq(delayed(m, row, ready - 2, "row_late")),
+            read.addr.eq(delayed(m, walk.row, ready - 2, "row_late")),
         ]
         parameters = data.View(geometry.row_layout, register(m, read.data, "row_q"))
-        fill = pulses(m, filling, ready, "fill_late")[ready]
+        fill = pulses(m, walk.filling, ready, "fill_late")[ready]
         piece = register(m, piece, "piece_ready")
 
         own = []
@@ -128,9 +140,8 @@ class Drain(wiring.Component):
         m.d.comb += self.valid.eq(valid[latency])
         return m
 
-    def _walk(self, m: Module) -> tuple[Any, Any, Any]:
-        """Build the counters; return whether accumulators are asked for, whether a row's tables
-        begin to be filled, and the row to use.
+    def _walk(self, m: Module) -> _Walk:
+        """Build the counters.
 
         The tables of a group are filled before its first accumulators are asked for.
         """
@@ -191,8 +202,7 @@ class Drain(wiring.Component):
             ]
         with m.If(pulses(m, self.fill, 1, "fill_asked")[1]):  # behind the last row
             m.d.sync += fills.eq(1)
-        self._piece = piece
-        return busy, fills & (clock == 0), row
+        return _Walk(busy, fills & (clock == 0), piece, row)
 
     def _add(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> None:
         """Add the kept activations where the layer asks for it, and keep what it is to keep.

@@ -5,14 +5,10 @@ from typing import Any
 from amaranth.hdl import Module, Signal, Value
 
 
-def register(m: Module, value: Any, name: str, own: bool = False) -> Any:
-    """Return the value one edge later, in a register that reset leaves alone.
-
-    With `own` it is not merged with its equals, which stand elsewhere on the chip.
-    """
+def register(m: Module, value: Any, name: str) -> Any:
+    """Return the value one edge later, in a register that reset leaves alone."""
     value = value if hasattr(value, "shape") else Value.cast(value)
-    attributes = {"keep": 1} if own else {}
-    held = Signal(value.shape(), name=name, reset_less=True, attrs=attributes)
+    held = Signal(value.shape(), name=name, reset_less=True)
     m.d.sync += held.eq(value)
     return held
 

@@ -16,6 +16,7 @@ from amaranth.utils import ceil_log2
 from mulfree.arith.trees import Term, add_tree, levels
 from mulfree.engine.pipeline import delayed, register
 from mulfree.engine.requantizer import RequantizerSpec, _Lane
+from mulfree.units.core import own
 
 #: Words of a table: what distributed memory holds in one piece.
 WORDS = 16
@@ -133,12 +134,12 @@ class Scaler(wiring.Component):
         lane = _Lane(spec.requantizer, self, row)
 
         total = register(m, lane.total(register(m, self.acc, "acc_q")), "total")
-        piece = register(m, register(m, self.piece, "piece_1", own=True), "piece_2", own=True)
+        piece = own(m, own(m, self.piece, "piece_1"), "piece_2")
         right = register(m, row.right, "right_1")
         if spec.left_shift:
             left = register(m, row.left, "left_1")
             total = register(m, lane.shifted(total, left), "shifted")
-            piece = register(m, piece, "piece_3", own=True)
+            piece = own(m, piece, "piece_3")
             right = register(m, right, "right_2")
         entries = self._entries(m, row, total, piece)
         tree = add_tree(m, entries, registers=range(levels(spec.digits) + 1), name="product")
@@ -185,7 +186,7 @@ class Scaler(wiring.Component):
             step.eq(Mux(fills, 0, row.multiplier)),
             multiple.eq(Mux(fills, ~smallest.as_signed(), multiple + step + first)),
         ]
-        held = register(m, self.piece, "piece_held", own=True)
+        held = own(m, self.piece, "piece_held")
         entries = []
         for place in range(spec.digits):
             top = place == spec.digits - 1

@@ -198,6 +198,16 @@ class Core(wiring.Component):
         self.spec = spec
 
 
+def own(m: Module, value: Any, name: str) -> Any:
+    """Return the value one edge later, in a register that is not merged with its equals.
+
+    One of them in each place that a control signal reaches keeps its wires short.
+    """
+    held = Signal(value.shape(), name=name, attrs={"keep": 1})
+    m.d.sync += held.eq(value)
+    return held
+
+
 class TileHandshake(wiring.Component):
     """Decides when a tile may be written, when it takes effect and when it is given back.
 

@@ -15,7 +15,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from mulfree.units.core import TileHandshake, WeightRegisters
+from mulfree.units.core import TileHandshake, WeightRegisters, own
 
 
 class TableGenerator(wiring.Component):
@@ -308,13 +308,6 @@ def lane_groups(lanes: int, groups: int, fill_lanes: int) -> list[list[int]]:
     return found + [list(rest[first : first + lanes]) for first in range(0, len(rest), lanes)]
 
 
-def _own(m: Module, value: Any, name: str) -> Any:
-    """Return the value one edge later, in a register that is not merged with its equals."""
-    held = Signal(value.shape(), name=name, attrs={"keep": 1})
-    m.d.sync += held.eq(value)
-    return held
-
-
 class LaneStore(wiring.Component):
     """A tile of weights, of which one lane of every group is read at a time.
 
@@ -411,9 +404,9 @@ class LaneStore(wiring.Component):
             m.submodules[name] = rows = Memory(shape=self._row, depth=max(depth, 2), init=[])
             write, read = rows.write_port(), rows.read_port(domain="comb")
             m.d.comb += [
-                write.addr.eq(_own(m, row, f"row_{name}")),
+                write.addr.eq(own(m, row, f"row_{name}")),
                 write.data.eq(beat.word_select(place, self._row)),
-                write.en.eq(_own(m, accept & here, f"write_{name}")),
+                write.en.eq(own(m, accept & here, f"write_{name}")),
                 read.addr.eq(address),
             ]
             return read.data
@@ -529,16 +522,16 @@ class TableWalker(wiring.Component):
         m.d.comb += control.change.eq(go)
         m.d.sync += [address_q.eq(address), write_q.eq(Mux(go, write, 0))]
         for group in range(self._groups):
-            own = _own(m, control, f"control_{group}")
+            held = own(m, control, f"control_{group}")
             m.d.comb += [
-                self.lane[group].eq(own.lane),
-                self.address[group].eq(_own(m, address_q, f"address_{group}")),
-                self.write[group].eq(_own(m, write_q, f"write_{group}")),
+                self.lane[group].eq(held.lane),
+                self.address[group].eq(own(m, address_q, f"address_{group}")),
+                self.write[group].eq(own(m, write_q, f"write_{group}")),
             ]
             sums = []
             for o in range(self._outputs):
                 weight = self.weights[group].word_select(o, self._weight_bits)
-                sums.append(self._entry(m, f"{group}_{o}", weight, own))
+                sums.append(self._entry(m, f"{group}_{o}", weight, held))
             m.d.comb += self.words[group].eq(Cat(sums))
         return m
 
