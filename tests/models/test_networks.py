@@ -125,7 +125,10 @@ def test_compile_run_inspect_accuracy(model, tmp_path):
     assert facts["macs"] == 63 * 9 * (6 * 18 + 18 * 20 + 20 * 18) + 63 * 18 * 5
     assert [layer["kind"] for layer in facts["layers"]][2] == "conv window + add"
     assert facts["needs"]["map_words"] <= 2048
-    assert mulfree(inspect.command, model).stdout.count("conv") >= 4
+    assert facts["engine"]["unit"] == "network"
+    shown = mulfree(inspect.command, model).stdout
+    assert shown.count("conv") >= 4
+    assert "beats to load a tile" in shown
 
 
 def test_real_inputs_are_coded(model, tmp_path):

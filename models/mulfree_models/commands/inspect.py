@@ -67,6 +67,7 @@ def network_facts(program: Program, spec: Spec | None) -> dict[str, Any]:
     return {
         "name": program.name,
         "needs": program.needs,
+        "engine": None if cycles is None else spec.to_dict(),
         "program_words": len(program.to_bytes()) // 4,
         "macs": macs,
         "beats": beats,
@@ -138,6 +139,11 @@ def command(network: Path, engine: str, as_json: bool) -> None:
         f"weights in bytes; map: words in each of nine banks, {shape_words(program)}; "
         f"program file {facts['program_words']} words"
     )
+    if facts["cycles"] is not None:
+        click.echo(
+            f"cycles: with {spec.core.load_beats} beats to load a tile (fill_lanes), chunks of "
+            f"{spec.chunk} pixels; --engine says another engine"
+        )
 
 
 def shape_words(program: Program) -> str:
