@@ -95,6 +95,7 @@ def add_tree(
     registers: Collection[int] = (),
     enable: Any = None,
     name: str = "sum",
+    as_given: bool = False,
 ) -> Sum:
     """Return the sum of the terms.
 
@@ -108,6 +109,8 @@ def add_tree(
         The registers take their inputs on clock edges where this is 1; on every edge when None.
     name
         Prefix of the signals in the Verilog.
+    as_given
+        Neighbours among the terms are added, not neighbours in weight.
 
     Raises
     ------
@@ -120,11 +123,13 @@ def add_tree(
         if not 0 <= level <= depth:
             raise ValueError(f"registers must be levels between 0 and {depth}, not {level}")
     nodes = [_node(m, term, f"{name}_in_{i}") for i, term in enumerate(terms)]
-    # Neighbours in weight overlap most, so their sums stay narrow.
-    nodes = sorted((n for n in nodes if n.bounds != (0, 0)), key=lambda n: n.shift)
+    nodes = [n for n in nodes if n.bounds != (0, 0)]
+    if not as_given:  # neighbours in weight overlap most, so their sums stay narrow
+        nodes.sort(key=lambda n: n.shift)
     for level in range(depth + 1):
         if level:
             pairs = zip(nodes[::2], nodes[1::2], strict=False)
+            pairs = (sorted(pair, key=lambda n: n.shift) for pair in pairs)
             added = [_add(m, *pair, f"{name}_{level}_{i}") for i, pair in enumerate(pairs)]
             nodes = added + nodes[len(added) * 2 :]
         if level in registers:

@@ -330,7 +330,12 @@ class LutNA(Core):
         ranks = spread(depth, min(spec.pipeline, depth))
         registers = ranks if spec.store in DIRECT else (0, *ranks)
         if heap is None:
-            total = add_tree(m, terms, registers=registers, enable=self.en, name=name).value
+            # Tables of one group are filled with the same words. In a large core, which takes wide
+            # beats, they are summed first, so that they are placed together.
+            total = add_tree(
+                m, terms, registers=registers, enable=self.en, name=name,
+                as_given=bool(spec.fill_lanes),
+            ).value  # fmt: skip
         else:
             total = heap.sum(m, plan, registers=registers, enable=self.en, name=name).as_signed()
         return delay(m, total, spec.pipeline - len(ranks), self.en, f"{name}_late")
@@ -522,10 +527,19 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
         for index, (place, _) in enumerate(kept[0]):
             top = _is_top(spec, place)
             digits_here = [kept[lane][index][1] for lane in lanes]
-            filling = fillings[group]
-            write = filling.writes[top and top_pass]
-            name = f"table_{group}_{place}"
-            word = _memory(core, m, name, digits_here, top, filling, write, handshake.bank)
+            word = Cat(
+                _memory(
+                    core,
+                    m,
+                    f"table_{group}_{place}_{block}",
+                    digits_here,
+                    top,
+                    filling,
+                    filling.writes[top and top_pass],
+                    handshake.bank,
+                )
+                for block, filling in enumerate(fillings[group])
+            )
             for o in range(spec.outputs):
                 entry = word.word_select(o, tables.entry_bits).as_signed()
                 shift = place * spec.digit_bits
@@ -536,7 +550,10 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
                 negate = top and spec.digit_bits == 1
                 terms[o].append(Term(entry, shift, negate=negate, bounds=known))
         if spec.compensation:
-            weights = _weight_sum(core, m, fillings[group], group, handshake)
+            weights = Cat(
+                _weight_sum(core, m, filling, f"{group}_{block}", handshake)
+                for block, filling in enumerate(fillings[group])
+            )
             for o in range(spec.outputs):
                 total = weights.word_select(o, tables.entry_bits).as_signed()
                 terms[o].append(Term(total, spec.compensation_value.bit_length() - 1))
@@ -544,12 +561,12 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
 
 
 class _Filling(NamedTuple):
-    """What writes the tables of one lane group.
+    """What writes the tables of one lane group for a block of outputs.
 
     Members
     -------
     address, word
-        Where, and the entries of every output.
+        Where, and the entries of the block's outputs.
     writes
         Whether to write into the tables of plain digits, and of signed top ones.
     """
@@ -559,7 +576,9 @@ class _Filling(NamedTuple):
     writes: tuple[Value, Value]
 
 
-def _generated(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -> list[_Filling]:
+def _generated(
+    core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake
+) -> list[list[_Filling]]:
     """Fill the tables of one group after the other from weights that come one a beat."""
     spec = core.spec
     m.submodules.generator = generator = TableGenerator(
@@ -585,13 +604,18 @@ def _generated(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake
         plain, top = write, write
         if len(spec.passes) > 1:
             plain, top = write & ~generator.signed_top, write & generator.signed_top
-        fillings.append(_Filling(generator.address, generator.word, (plain, top)))
+        fillings.append([_Filling(generator.address, generator.word, (plain, top))])
     return fillings
 
 
-def _walked(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -> list[_Filling]:
+def _walked(
+    core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake
+) -> list[list[_Filling]]:
     """Fill the tables of all groups at once from a whole tile of weights, taken ahead."""
     spec = core.spec
+    # Four outputs' entries fill memories of four bits without a rest, but not a block RAM.
+    blocks = spec.outputs // 4 if spec.store == "distributed" and spec.outputs % 4 == 0 else 1
+    row = spec.outputs // blocks * entry_bits
     m.submodules.weights = tile = LaneStore(
         outputs=spec.outputs,
         lanes=spec.table_lanes,
@@ -601,6 +625,7 @@ def _walked(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -
     )
     m.submodules.walker = walker = TableWalker(
         outputs=spec.outputs,
+        blocks=blocks,
         lanes=spec.table_lanes,
         groups=spec.groups,
         weight_bits=spec.weight_bits,
@@ -622,11 +647,14 @@ def _walked(core: LutNA, m: Module, entry_bits: int, handshake: TileHandshake) -
         handshake.filled.eq(walker.filled),
     ]
     return [
-        _Filling(
-            walker.address[group],
-            walker.words[group],
-            (walker.write[group][False], walker.write[group][True]),
-        )
+        [
+            _Filling(
+                walker.address[block],
+                walker.words[group].word_select(block, row),
+                (walker.write[block][False], walker.write[block][True]),
+            )
+            for block in range(blocks)
+        ]
         for group in range(spec.groups)
     ]
 
@@ -684,21 +712,21 @@ def _even_again(core: LutNA, m: Module, entry: Value, digit: Value) -> Value:
 
 
 def _weight_sum(
-    core: LutNA, m: Module, filling: _Filling, group: int, handshake: TileHandshake
+    core: LutNA, m: Module, filling: _Filling, name: str, handshake: TileHandshake
 ) -> Value:
     """Return Σ W_i of a lane group, caught as it passes: the entry at which every digit is 1."""
     spec = core.spec
     ones = 0 if spec.storage == "odd" else (1 << spec.table_lanes) - 1
-    caught = Signal(len(filling.word), name=f"weight_sum_{group}", reset_less=True)
+    caught = Signal(len(filling.word), name=f"weight_sum_{name}", reset_less=True)
     with m.If((filling.writes[0] | filling.writes[1]) & (filling.address == ones)):
         m.d.sync += caught.eq(filling.word)
     if spec.double_buffer:
-        in_use = Signal.like(caught, name=f"weight_sum_{group}_in_use")
+        in_use = Signal.like(caught, name=f"weight_sum_{name}_in_use")
         with m.If(handshake.swap):
             m.d.sync += in_use.eq(caught)
         caught = in_use
     # A block RAM's entries come one edge after their activations, and the sum with them.
-    return delay(m, caught, int(spec.store == "block"), core.en, f"weight_sum_{group}_q")
+    return delay(m, caught, int(spec.store == "block"), core.en, f"weight_sum_{name}_q")
 
 
 _STORES = {

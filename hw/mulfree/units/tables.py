@@ -431,8 +431,10 @@ class TableWalker(wiring.Component):
     """Computes one word of the joint tables of every lane group a clock, all groups side by side.
 
     Every entry has an accumulator, to which one weight is added or from which one is subtracted in
-    each step of a `walk`. Each group has control registers of its own, which are marked to be kept:
-    merged, they would drive every table of the core.
+    each step of a `walk`. The outputs stand in blocks, which have control registers of their own,
+    marked to be kept: merged, they would drive every table of the core. An output's tables are
+    placed together, since they are summed together, so a block's control stays in one part of the
+    chip; that of a lane group would run to all of it.
 
     Members
     -------
@@ -442,11 +444,11 @@ class TableWalker(wiring.Component):
         This edge takes the last step; the next one is the last to read the weights.
     lane : Out, weights : In
         As of `LaneStore`, which holds the tile from `start` to behind `done`.
-    address, words : Out
-        Where to write, and the entries of every output, for each group.
-    write : Out(2 × groups)
-        Write into the tables of plain digits, and of signed top ones; the first time `DELAY` edges
-        after the first step.
+    words : Out
+        The entries of every output, for each group.
+    address, write : Out(blocks)
+        Where to write; whether to write into the tables of plain digits, and of signed top ones:
+        the first time `DELAY` edges after the first step.
     filled : Out(1)
         Activations taken on the edge after this one find the whole tile.
     """
@@ -458,6 +460,7 @@ class TableWalker(wiring.Component):
         self,
         *,
         outputs: int,
+        blocks: int,
         lanes: int,
         groups: int,
         weight_bits: int,
@@ -465,7 +468,7 @@ class TableWalker(wiring.Component):
         steps: tuple[Step, ...],
         block: bool,
     ) -> None:
-        self._outputs, self._groups = outputs, groups
+        self._outputs, self._blocks, self._groups = outputs, blocks, groups
         self._weight_bits, self._entry_bits = weight_bits, entry_bits
         self._steps, self._block = steps, block
         address_bits = max(step.address for step in steps).bit_length()
@@ -475,9 +478,9 @@ class TableWalker(wiring.Component):
                 "done": Out(1),
                 "lane": Out(data.ArrayLayout(range(max(lanes, 2)), groups)),
                 "weights": In(data.ArrayLayout(outputs * weight_bits, groups)),
-                "address": Out(data.ArrayLayout(address_bits, groups)),
                 "words": Out(data.ArrayLayout(outputs * entry_bits, groups)),
-                "write": Out(data.ArrayLayout(2, groups)),
+                "address": Out(data.ArrayLayout(address_bits, blocks)),
+                "write": Out(data.ArrayLayout(2, blocks)),
                 "filled": Out(1),
             }
         )
@@ -504,16 +507,15 @@ class TableWalker(wiring.Component):
 
         # What a step does goes to the accumulators from a register, and where its word belongs
         # from two.
-        control = Signal(
-            data.StructLayout({"change": 1, "lane": self.lane[0].shape(), "down": 1, "clear": 1})
-        )
+        control = Signal(data.StructLayout({"change": 1, "down": 1, "clear": 1}))
+        lane = Signal.like(self.lane[0])
         address, write = Signal.like(self.address[0]), Signal(2)
         address_q, write_q = Signal.like(address, reset_less=True), Signal(2)
         with m.Switch(count):
             for number, step in enumerate(steps):
                 with m.Case(number):
                     m.d.comb += [
-                        control.lane.eq(step.lane or 0),
+                        lane.eq(step.lane or 0),
                         control.down.eq(step.down),
                         control.clear.eq(step.lane is None),
                         address.eq(step.address),
@@ -521,17 +523,19 @@ class TableWalker(wiring.Component):
                     ]
         m.d.comb += control.change.eq(go)
         m.d.sync += [address_q.eq(address), write_q.eq(Mux(go, write, 0))]
-        for group in range(self._groups):
-            held = own(m, control, f"control_{group}")
+        held = [own(m, control, f"control_{block}") for block in range(self._blocks)]
+        for block in range(self._blocks):
             m.d.comb += [
-                self.lane[group].eq(held.lane),
-                self.address[group].eq(own(m, address_q, f"address_{group}")),
-                self.write[group].eq(own(m, write_q, f"write_{group}")),
+                self.address[block].eq(own(m, address_q, f"address_{block}")),
+                self.write[block].eq(own(m, write_q, f"write_{block}")),
             ]
+        for group in range(self._groups):
+            m.d.comb += self.lane[group].eq(own(m, lane, f"lane_{group}"))
             sums = []
             for o in range(self._outputs):
                 weight = self.weights[group].word_select(o, self._weight_bits)
-                sums.append(self._entry(m, f"{group}_{o}", weight, held))
+                control = held[o * self._blocks // self._outputs]
+                sums.append(self._entry(m, f"{group}_{o}", weight, control))
             m.d.comb += self.words[group].eq(Cat(sums))
         return m
 
