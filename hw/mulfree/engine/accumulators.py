@@ -1,13 +1,13 @@
-"""Accumulators in block RAM: one set of a chunk's pixels sums up while the other one drains."""
+"""Accumulators in block RAM: a chunk's pixels drain while the next chunk sums up."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from mulfree.arith.trees import named
 from mulfree.engine.geometry import Geometry
 from mulfree.engine.maps import block_memory
-from mulfree.engine.pipeline import register
+from mulfree.engine.pipeline import pulses, register
 
 
 class Accumulators(wiring.Component):
@@ -26,7 +26,7 @@ class Accumulators(wiring.Component):
         Instead of sums, twice the largest activation of each channel in `largest`, which comes
         with the dot products, is gathered in the first outputs. `maximum` is held.
     drain_bank, drain_pixel : In
-        What to read from the set that drains.
+        What to read; its last sum is `SETTLE` edges old at least.
     drained : Out
         Its accumulators, `DRAIN` edges later.
     """
@@ -34,7 +34,7 @@ class Accumulators(wiring.Component):
     LEAD = 2
     INTERVAL = 4
     DRAIN = 3
-    #: Edges from a dot product to the word that its chunk is summed up.
+    #: Edges from a pixel's last dot product to the word that it may drain.
     SETTLE = 1
 
     def __init__(self, geometry: Geometry) -> None:
@@ -58,49 +58,35 @@ class Accumulators(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build both sets, the way round from reading to writing, and the way out."""
+        """Build the memory, the way round from reading to writing, and the way out."""
         m = Module()
         geometry, core = self._geometry, self._geometry.core
         bits, outputs = geometry.acc_bits, core.outputs
         accs = data.ArrayLayout(signed(bits), outputs)
 
         # Edge 1: address. 2: read. 3: choice; what is added is registered too. 4: sum. 5: write.
-        first, bank, pixel = [self.first], [self.bank], [self.pixel]
-        valid = [self.valid]
-        for edge in range(4):
+        first = [self.first]
+        for edge in range(3):
             first.append(register(m, first[-1], f"first_{edge + 1}"))
-            bank.append(register(m, bank[-1], f"bank_{edge + 1}"))
-            pixel.append(register(m, pixel[-1], f"pixel_{edge + 1}"))
-            held = Signal(name=f"valid_{edge + 1}")
-            m.d.sync += held.eq(valid[-1])
-            valid.append(held)
-        drain_bank = [self.drain_bank]
-        for edge in range(2):
-            drain_bank.append(register(m, drain_bank[-1], f"drain_bank_{edge + 1}"))
+        address = [Cat(self.pixel, self.bank)]
+        for edge in range(4):
+            address.append(register(m, address[-1], f"address_{edge + 1}"))
+        valid = pulses(m, self.valid, 4, "valid_late")
 
         total = Signal(accs, reset_less=True)
-        read_data = []
-        for index in range(2):
-            memory = block_memory(bits * outputs, geometry.chunk)
-            m.submodules[f"set_{index}"] = memory
-            read, write = memory.read_port(), memory.write_port()
-            # While a set drains, nothing is added to it.
-            sums = self.valid & (self.bank == index)
-            read_at = register(m, Mux(sums, self.pixel, self.drain_pixel), f"read_{index}")
-            m.d.comb += [
-                read.addr.eq(read_at),
-                write.addr.eq(pixel[4]),
-                write.data.eq(total),
-                write.en.eq(valid[4] & (bank[4] == index)),
-            ]
-            read_data.append(read.data)
-        before = Signal(bits * outputs)
-        with m.If(~first[2]):
-            m.d.comb += before.eq(Mux(bank[2], read_data[1], read_data[0]))
-        before = data.View(accs, register(m, before, "before"))
-        m.d.comb += self.drained.eq(
-            register(m, Mux(drain_bank[2], read_data[1], read_data[0]), "drained_q")
-        )
+        # Two ports that read are two copies of the memory. One port for both would need a memory
+        # for each set, as many blocks, and multiplexers; a set could not drain while it sums up.
+        m.submodules.sums = memory = block_memory(bits * outputs, 2 << len(self.pixel))
+        write, read, drain = memory.write_port(), memory.read_port(), memory.read_port()
+        m.d.comb += [
+            write.addr.eq(address[4]),
+            write.data.eq(total),
+            write.en.eq(valid[4]),
+            read.addr.eq(address[1]),
+            drain.addr.eq(register(m, Cat(self.drain_pixel, self.drain_bank), "drain_at")),
+            self.drained.eq(register(m, drain.data, "drained_q")),
+        ]
+        before = data.View(accs, register(m, Mux(first[2], 0, read.data), "before"))
         for o in range(outputs):
             given = self.result[o]
             if o < geometry.slice:

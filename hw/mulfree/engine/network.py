@@ -154,7 +154,7 @@ class Network(wiring.Component):
         taken = self._weights(m, sequencer, core)
         steps = pulses(m, step, delays.summed, "step_late")
         retires = pulses(m, step & sequencer.retire, Fetch.LATENCY, "retire_late")
-        ends = pulses(m, step & sequencer.chunk_end, delays.summed, "end_late")
+        drains = pulses(m, step & sequencer.drains, delays.summed, "drains_late")
         weighted = delayed(m, layer.weights, 1, "weighted")
         m.d.comb += core.retire.eq(retires[Fetch.LATENCY])
         refused = sequencer.weight_valid & ~taken
@@ -179,7 +179,7 @@ class Network(wiring.Component):
             accumulators.drain_bank.eq(drain.bank),
             accumulators.drain_pixel.eq(drain.pixel),
             drain.accs.eq(accumulators.drained),
-            drain.summed.eq(ends[delays.summed]),
+            drain.summed.eq(drains[delays.summed]),
             sequencer.freed.eq(drain.freed),
             drain.row_write.eq(sequencer.row_write),
             drain.row_address.eq(sequencer.row_address),

@@ -54,7 +54,7 @@ class Delays:
     result : int
         From a step of the walk to its dot products.
     summed : int
-        From the last step of a chunk to the drain's word of it.
+        From the first step of a chunk's last tile to the drain's word of it.
     drain : int
         From asking for accumulators to their outputs.
     gap, empty_gap : int
@@ -119,9 +119,9 @@ def layer_cycles(geometry: Geometry, work: Work) -> int:
                     now = asked + 1
                 if tile == 0:
                     now = max(now, freed[0] + 1)
+                last = now  # the first step of a tile, after all of the last one
                 now += pixels
-            # The last step was on the edge before.
-            ask = max(now - 1 + delays.summed, freed[1], filled) + 1
+            ask = max(last + delays.summed, freed[1], filled) + 1
             freed = [freed[1], ask + pixels * work.pieces - 1]
         filled = freed[1] + fill
     return freed[1] + delays.drain + 1

@@ -38,8 +38,9 @@ class Sequencer(wiring.Component):
         More weights may be asked for.
     step, recall, save, restart : Out(1)
         As of `Walker`.
-    first, bank, pixel, retire, chunk_end : Out
-        What goes with a step.
+    first, bank, pixel, retire, chunk_end, drains : Out
+        What goes with a step. `drains` is the first step of a chunk's last tile: each of the
+        tile's steps completes a pixel, and none drains in less than a clock.
     freed, written : In(1)
         A chunk has left its accumulators; the layer's last output is written.
     waits : Out(1)
@@ -76,6 +77,7 @@ class Sequencer(wiring.Component):
                 "pixel": Out(range(geometry.chunk)),
                 "retire": Out(1),
                 "chunk_end": Out(1),
+                "drains": Out(1),
                 "freed": In(1),
                 "written": In(1),
                 "waits": Out(1),
@@ -356,6 +358,7 @@ class Sequencer(wiring.Component):
                             ]
                 m.d.comb += [
                     self.chunk_end.eq(pixel_end & tile_end),
+                    self.drains.eq((self.pixel == 0) & tile_end),
                     self.save.eq(self.step & self.chunk_end & ~map_end),
                     self.restart.eq(self.step & group_end & pixel_end),
                     self.retire.eq(
