@@ -331,7 +331,9 @@ def test_resnet_on_the_hardware(resnet, tmp_path, core):
     With powers of two the network is another one, and the golden engine says what it gives.
     """
     codes, wanted = images(resnet)
-    engine = NetworkSpec(core=core, scalers=8, channels=64, map_words=1024, keep_words=2048)
+    engine = NetworkSpec(
+        core=core, scalers=8, chunk=256, channels=64, map_words=1024, keep_words=2048
+    )
     graph = load(resnet / "pretrainedResnet_quant.tflite")
     if isinstance(core, PoTSpec):
         graph, _ = power_of_two(graph, core.weight_format)

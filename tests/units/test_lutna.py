@@ -161,14 +161,17 @@ WIDE: list[dict[str, Any]] = [
     {"lanes": 4, "fill_lanes": 4, "drop_digits": 3, "compensation": True},
     {"lanes": 4, "fill_lanes": 2, "tables": "registers"},
     {"lanes": 4, "fill_lanes": 2, "split_weight": 4},
-]
+    {"outputs": 8, "lanes": 8, "fill_lanes": 2},  # two blocks
+    {"outputs": 8, "lanes": 4, "fill_lanes": 4, "double_buffer": True, "storage": "odd",
+     "digit_bits": 3, "drop_digits": 1, "compensation": True},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", WIDE)
 def test_wide_beats_load_in_time(iverilog: str, form: dict[str, Any]) -> None:
     del iverilog
     small = {"MULFREE_EXHAUSTIVE": "4096"}
-    spec = LutNASpec(outputs=2, **form)
+    spec = LutNASpec(**{"outputs": 2} | form)
     result = runner.regress(spec, simulator="icarus", seed=2, environment=small)
     assert result.passed, result.log
 

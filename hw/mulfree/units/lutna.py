@@ -178,6 +178,16 @@ class LutNASpec(CoreSpec):
         return lane_groups(self.table_lanes, self.groups, self.fill_lanes or 1)
 
     @property
+    def blocks(self) -> int:
+        """Blocks of outputs whose tables have activations and control in registers of their own.
+
+        They are for large cores, which take wide beats. Four outputs' entries fill memories of four
+        bits without a rest, but not a block RAM.
+        """
+        apart = self.store == "distributed" and self.fill_lanes and self.outputs % 4 == 0
+        return self.outputs // 4 if apart else 1
+
+    @property
     def compensation_value(self) -> int:
         """Multiple of W that stands for the dropped digits: half of their range, or nothing."""
         return 1 << (self.digit_bits * self.drop_digits - 1) if self.compensation else 0
@@ -308,12 +318,10 @@ class LutNA(Core):
         """Build the store, the look-ups and an adder tree for each output."""
         m = Module()
         spec = self.spec
-        act = [self.act[lane] for lane in range(spec.lanes)]
-        if spec.store not in DIRECT:
-            held = Signal.like(self.act, name="act_q", reset_less=True)
-            with m.If(self.en):
-                m.d.sync += held.eq(self.act)
-            act = [held[lane] for lane in range(spec.lanes)]
+        if spec.store in DIRECT or spec.blocks > 1:  # which have registers of their own
+            act = [self.act[lane] for lane in range(spec.lanes)]
+        else:
+            act = self.registered(m, "act_q")
         terms = _STORES[spec.store](self, m, act)
         for o in range(spec.outputs):
             m.d.comb += self.result[o].eq(self._sum(m, terms[o], f"sum_{o}"))
@@ -339,6 +347,13 @@ class LutNA(Core):
         else:
             total = heap.sum(m, plan, registers=registers, enable=self.en, name=name).as_signed()
         return delay(m, total, spec.pipeline - len(ranks), self.en, f"{name}_late")
+
+    def registered(self, m: Module, name: str, attrs: dict[str, Any] | None = None) -> list[Value]:
+        """Return the activations in a register."""
+        held = Signal.like(self.act, name=name, reset_less=True, attrs=attrs)
+        with m.If(self.en):
+            m.d.sync += held.eq(self.act)
+        return [held[lane] for lane in range(self.spec.lanes)]
 
     def kept_digits(self, act: list[Value]) -> list[list[tuple[int, Value]]]:
         """Return (place, digit) of every kept digit, for every lane."""
@@ -511,44 +526,38 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     """Keep a joint table for every lane group and digit place in a memory of its own."""
     spec = core.spec
     tables = _Tables.of(spec)
-    block, odd, passes = spec.store == "block", spec.storage == "odd", spec.passes
+    odd, passes = spec.storage == "odd", spec.passes
     top_pass = passes[-1]
     m.submodules.handshake = handshake = TileHandshake(spec.double_buffer)
     fill = _walked if spec.fill_lanes else _generated
     fillings = fill(core, m, tables.entry_bits, handshake)
-    if block:
+    if spec.store == "block":
         m.d.comb += [handshake.retire.eq(core.retire), core.loaded.eq(handshake.loaded)]
     else:
         _connect_retire(core, m, handshake)
 
-    kept = core.kept_digits(act)
+    acts = [act]
+    if spec.blocks > 1:
+        acts = [core.registered(m, f"act_q_{b}", {"keep": 1}) for b in range(spec.blocks)]
+    copies = [core.kept_digits(act) for act in acts]
+    outputs = spec.outputs // spec.blocks
     terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
     for group, lanes in enumerate(spec.lane_groups):
-        for index, (place, _) in enumerate(kept[0]):
+        for index, (place, _) in enumerate(copies[0][0]):
             top = _is_top(spec, place)
-            digits_here = [kept[lane][index][1] for lane in lanes]
-            word = Cat(
-                _memory(
-                    core,
-                    m,
-                    f"table_{group}_{place}_{block}",
-                    digits_here,
-                    top,
-                    filling,
-                    filling.writes[top and top_pass],
-                    handshake.bank,
-                )
-                for block, filling in enumerate(fillings[group])
-            )
-            for o in range(spec.outputs):
-                entry = word.word_select(o, tables.entry_bits).as_signed()
-                shift = place * spec.digit_bits
-                if odd:
-                    entry, known = _even_again(core, m, entry, digits_here[0]), None
-                else:
-                    known = tables.signed_top if top and top_pass else tables.plain
-                negate = top and spec.digit_bits == 1
-                terms[o].append(Term(entry, shift, negate=negate, bounds=known))
+            for block, (filling, kept) in enumerate(zip(fillings[group], copies, strict=True)):
+                digits_here = [kept[lane][index][1] for lane in lanes]
+                name, write = f"table_{group}_{place}_{block}", filling.writes[top and top_pass]
+                word = _memory(core, m, name, digits_here, top, filling, write, handshake.bank)
+                for o in range(outputs):
+                    entry = word.word_select(o, tables.entry_bits).as_signed()
+                    shift = place * spec.digit_bits
+                    if odd:
+                        entry, known = _even_again(core, m, entry, digits_here[0]), None
+                    else:
+                        known = tables.signed_top if top and top_pass else tables.plain
+                    term = Term(entry, shift, negate=top and spec.digit_bits == 1, bounds=known)
+                    terms[block * outputs + o].append(term)
         if spec.compensation:
             weights = Cat(
                 _weight_sum(core, m, filling, f"{group}_{block}", handshake)
@@ -613,9 +622,7 @@ def _walked(
 ) -> list[list[_Filling]]:
     """Fill the tables of all groups at once from a whole tile of weights, taken ahead."""
     spec = core.spec
-    # Four outputs' entries fill memories of four bits without a rest, but not a block RAM.
-    blocks = spec.outputs // 4 if spec.store == "distributed" and spec.outputs % 4 == 0 else 1
-    row = spec.outputs // blocks * entry_bits
+    row = spec.outputs // spec.blocks * entry_bits
     m.submodules.weights = tile = LaneStore(
         outputs=spec.outputs,
         lanes=spec.table_lanes,
@@ -625,7 +632,7 @@ def _walked(
     )
     m.submodules.walker = walker = TableWalker(
         outputs=spec.outputs,
-        blocks=blocks,
+        blocks=spec.blocks,
         lanes=spec.table_lanes,
         groups=spec.groups,
         weight_bits=spec.weight_bits,
@@ -653,7 +660,7 @@ def _walked(
                 walker.words[group].word_select(block, row),
                 (walker.write[block][False], walker.write[block][True]),
             )
-            for block in range(blocks)
+            for block in range(spec.blocks)
         ]
         for group in range(spec.groups)
     ]
