@@ -48,7 +48,11 @@ estimator: .venv/base  ## complete the sweep, fit the estimator, write its error
 cells: .venv/base  ## measure standard cells for the papers' table (needs Debian's cell library, iverilog)
 	@$(BIN)/mulfree papers --measure all
 
+MODEL ?= pretrainedResnet_quant.tflite
+engine: .venv/dev  ## place and route the engine that fills an LFE5U-85F (an hour or more): MODEL=net.tflite
+	@$(BIN)/python -m mulfree_lab.engine $(MODEL)
+
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-all lint figures cells estimator bitstreams clean
+.PHONY: help demo test test-all lint figures cells estimator bitstreams engine clean
