@@ -51,6 +51,7 @@ WIDE = small(
             {"program_words": 65537},
             "program_words must be at most 65536 behind a bus, not 65537",
         ),
+        ({"program": "stream"}, "program must be memory behind a bus, not 'stream'"),
         ({"bridge": "spi"}, "bridge must be one of uart, wishbone, axilite, not 'spi'"),
     ],
 )

@@ -33,6 +33,9 @@ class Geometry(Spec):
     keep_words: int = integer(
         4096, 2, 65536, "words of the residual memory, each of `scalers` activations"
     )
+    program: str = choice(
+        "memory", ("memory", "stream"), "layers and weights: a memory inside, or a stream"
+    )
     program_words: int = integer(8192, 16, 1 << 20, "words of layers and weights")
     left_shift: int = integer(0, 0, 30, "largest left shift, for factors of 1 and more")
     rounding: str = choice(
@@ -128,6 +131,11 @@ class Geometry(Spec):
     # The program
 
     @property
+    def streamed(self) -> bool:
+        """Whether the program comes from outside, word by word."""
+        return self.program == "stream"
+
+    @property
     def tile_words(self) -> int:
         """Beats of the core's `weight` stream that make a tile."""
         return self.core.load_beats
@@ -145,12 +153,12 @@ class Geometry(Spec):
 
     @property
     def word_bits(self) -> int:
-        """Width of a word of the program memory."""
+        """Width of a word of the program."""
         return max(self.load_bits, 32)
 
     @property
     def program_bits(self) -> int:
-        """Width of an address in the program memory."""
+        """Width of an address in the program."""
         return ceil_log2(self.program_words)
 
     @property

@@ -1,10 +1,10 @@
-"""The network engine: whole quantised networks, layer by layer out of one program memory."""
+"""The network engine: whole quantised networks, layer by layer out of one program."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from amaranth.hdl import Array, Module, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -16,12 +16,16 @@ from mulfree.engine.geometry import BANKS, Geometry
 from mulfree.engine.maps import Fetch, Largest, MapMemory, Writer, block_memory
 from mulfree.engine.pipeline import delayed, pulses, register
 from mulfree.engine.program import Program
-from mulfree.engine.schedule import PROGRAM_LATENCY, Delays, layer_cycles
+from mulfree.engine.schedule import PROGRAM_LATENCY, Delays, layer_cycles, layer_reads
 from mulfree.engine.sequencer import Sequencer
 from mulfree.units.core import Core
 
 #: Room of the queue of weights.
 QUEUE = 16
+#: The same with a streamed program, where a tile is not used before all of its words are asked for.
+#: The core takes the last one up to `Fetch.LATENCY` edges behind the gap; with a room of 8 more the
+#: loader, that far ahead, is through within the gap, and costs no clock unless words are late.
+STREAM_QUEUE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +38,12 @@ class NetworkSpec(Geometry):
         """Return the clocks of each layer; their sum is what the hardware counts."""
         return [layer_cycles(self, descriptors.work(self, layer)) for layer in program.layers]
 
+    def layer_reads(self, program: Program) -> list[int]:
+        """Return the words of the program that each layer asks for in a run."""
+        return [layer_reads(self, descriptors.work(self, layer)) for layer in program.layers]
+
     def program_image(self, program: Program) -> list[int]:
-        """Return the words of the program memory.
+        """Return the words of the program.
 
         Raises
         ------
@@ -50,7 +58,7 @@ class NetworkSpec(Geometry):
 
 
 class Network(wiring.Component):
-    """Runs the network in its program memory on the map in its map memory.
+    """Runs the network of its program on the map in its map memory.
 
     Members
     -------
@@ -63,8 +71,14 @@ class Network(wiring.Component):
     fault : Out(1)
         Weights or activations met a core that was not ready for them. Never, or the engine is
         wrong; reset clears it.
-    program_write, program_address, program_data : In
+    program_write, program_address, program_data : In, only where `program` is ``memory``
         Write a word of the program, while `busy` is 0.
+    program_seek : Out(1), program_from : Out, only where `program` is ``stream``
+        The next word that transfers, after this edge, is the one at `program_from`: at the start
+        of a run, and where weights are used once more.
+    program : In(stream of unsigned(spec.word_bits)), only where `program` is ``stream``
+        The program's words, in order. On an edge with `program_seek` none transfers, and an offer
+        that has not been taken is to be withdrawn. `ready` does not depend on `valid`.
     map_write, map_bank, map_address, map_data : In
         Write a word of a bank, while `busy` is 0.
     map_word : Out
@@ -84,6 +98,9 @@ class Network(wiring.Component):
         "program_write": "write a word of the program",
         "program_address": "where to write it",
         "program_data": "the word",
+        "program_seek": "drop what was asked for; go on with the word at program_from",
+        "program_from": "address of the word that is to come next, valid with program_seek",
+        "program": "words of the program, one after the other from the last program_from on",
         "map_write": "write a word of the map memory",
         "map_bank": "bank to write or read",
         "map_address": "word of the bank to write or read",
@@ -92,6 +109,18 @@ class Network(wiring.Component):
     }
 
     def __init__(self, spec: NetworkSpec) -> None:
+        if spec.streamed:
+            program = {
+                "program_seek": Out(1),
+                "program_from": Out(spec.program_bits),
+                "program": In(stream.Signature(spec.word_bits)),
+            }
+        else:
+            program = {
+                "program_write": In(1),
+                "program_address": In(spec.program_bits),
+                "program_data": In(spec.word_bits),
+            }
         super().__init__(
             {
                 "start": In(1),
@@ -100,9 +129,7 @@ class Network(wiring.Component):
                 "steps": Out(32),
                 "waits": Out(32),
                 "fault": Out(1),
-                "program_write": In(1),
-                "program_address": In(spec.program_bits),
-                "program_data": In(spec.word_bits),
+                **program,
                 "map_write": In(1),
                 "map_bank": In(ceil_log2(BANKS)),
                 "map_address": In(spec.map_bits),
@@ -230,10 +257,11 @@ class Network(wiring.Component):
         return m
 
     def _weights(self, m: Module, sequencer: Sequencer, core: Core) -> Value:
-        """Queue weights in front of the core, with room for what is on its way from the program
-        memory; return whether one that arrives is taken.
+        """Queue weights in front of the core, with room for what is on its way; return whether one
+        that arrives is taken.
         """
-        m.submodules.queue = queue = SyncFIFOBuffered(width=self.spec.load_bits, depth=QUEUE)
+        depth = STREAM_QUEUE if self.spec.streamed else QUEUE
+        m.submodules.queue = queue = SyncFIFOBuffered(width=self.spec.load_bits, depth=depth)
         m.d.comb += [
             queue.w_en.eq(sequencer.weight_valid),
             queue.w_data.eq(sequencer.weight),
@@ -241,11 +269,22 @@ class Network(wiring.Component):
             core.weight.valid.eq(queue.r_rdy),
             core.weight.payload.eq(queue.r_data),
         ]
-        m.d.sync += sequencer.weight_room.eq(queue.level < QUEUE - PROGRAM_LATENCY - 3)
+        m.d.sync += sequencer.weight_room.eq(queue.level < depth - PROGRAM_LATENCY - 3)
         return queue.w_rdy
 
     def _program(self, m: Module, sequencer: Sequencer) -> None:
+        """Connect the program: a memory that the host writes, or what comes from outside."""
         spec = self.spec
+        if spec.streamed:
+            word = delayed(m, self.program.payload, PROGRAM_LATENCY, "program_word")
+            m.d.comb += [
+                self.program_seek.eq(sequencer.seek),
+                self.program_from.eq(sequencer.address),
+                self.program.ready.eq(sequencer.asking),
+                sequencer.ready.eq(self.program.valid),
+                sequencer.word.eq(word),
+            ]
+            return
         m.submodules.program = program = block_memory(spec.word_bits, spec.program_words)
         read, write = program.read_port(), program.write_port()
         m.d.comb += [

@@ -5,6 +5,10 @@ core. So a change of weights costs what the core itself needs for it, unless a t
 pixels that the next one's weights are not there yet. The sequencer waits for nothing else but a
 chunk's turn to drain: a layer takes the same time for every input. The hardware takes its delays
 from here, too.
+
+With a streamed program the same holds where every word is there when it is asked for: a seek takes
+no clock of its own. What comes later makes a run longer by at most the clocks in which asks are
+refused.
 """
 
 from dataclasses import dataclass
@@ -93,6 +97,18 @@ class Delays:
             empty_load=empty_load,
             fill=geometry.scaler.fill_clocks,
         )
+
+
+def layer_reads(geometry: Geometry, work: Work) -> int:
+    """Return the words of the program that a layer asks for: tiles once more with every chunk."""
+    reads = geometry.words(geometry.layer_layout)
+    reads += work.rows * geometry.words(geometry.row_layout)
+    reads += work.terms * geometry.words(geometry.term_layout)
+    chunks = -(-work.pixels // geometry.chunk)
+    for loads in work.loads:
+        tiles = len(loads) * geometry.words(geometry.tile_layout) + sum(loads) * geometry.tile_words
+        reads += tiles * (chunks if len(loads) > 1 else 1)
+    return reads
 
 
 def layer_cycles(geometry: Geometry, work: Work) -> int:

@@ -1,8 +1,9 @@
 """Reads the program and runs its layers: steps, and gaps in which tiles change."""
 
+from contextlib import nullcontext
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,6 +25,10 @@ class Sequencer(wiring.Component):
         Begin at the program's word 0; at work.
     address : Out, word : In
         The program, `PROGRAM_LATENCY` edges from address to word.
+    asking : Out(1), ready : In(1), seek : Out(1), only with a streamed program
+        `word` comes `PROGRAM_LATENCY` edges after a clock with `asking` and `ready`. It is the one
+        at `address` after a `seek`, and then one after the other. While asks are refused nothing
+        goes on that counts on their words. `asking` depends on neither `ready` nor `word`.
     layer, tile : Out
         The present ones.
     begin : Out(1)
@@ -49,6 +54,7 @@ class Sequencer(wiring.Component):
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
+        asks = {"asking": Out(1), "ready": In(1), "seek": Out(1)}
         super().__init__(
             {
                 "start": In(1),
@@ -81,6 +87,7 @@ class Sequencer(wiring.Component):
                 "freed": In(1),
                 "written": In(1),
                 "waits": Out(1),
+                **(asks if geometry.streamed else {}),
             }
         )
 
@@ -92,13 +99,17 @@ class Sequencer(wiring.Component):
         kinds = ("layer", "row", "term", "head", "weight")
         asks = {kind: Signal(name=f"asks_{kind}") for kind in kinds}
         ends = Signal()  # with the last word of a record
+        given = {kind: ask & self.ready if geometry.streamed else ask for kind, ask in asks.items()}
         arrived = {
-            kind: pulses(m, asks[kind], PROGRAM_LATENCY, f"{kind}_due")[-1] for kind in kinds
+            kind: pulses(m, given[kind], PROGRAM_LATENCY, f"{kind}_due")[-1] for kind in kinds
         }
         ended = pulses(m, ends, PROGRAM_LATENCY, "ends_due")[-1]
         pc = Signal(geometry.program_bits)
-        asked = Cat(asks.values()).any()
-        m.d.comb += self.address.eq(pc)
+        asked = Cat(given.values()).any()
+        if geometry.streamed:
+            m.d.comb += self.asking.eq(Cat(asks.values()).any())
+        else:
+            m.d.comb += self.address.eq(pc)
         with m.If(~self.busy):
             m.d.sync += pc.eq(0)
         with m.Elif(asked):
@@ -111,13 +122,19 @@ class Sequencer(wiring.Component):
         with m.If(swap):
             m.d.sync += self.tile.eq(head)
         m.d.comb += self.recall.eq(swap)
-        self._loader(m, pc, asks, ends, ask, rewind, over, new, fresh)
-        self._walk(m, asks, ends, ask, swap, rewind, over, new, head, fresh)
+        all_asked = self._loader(m, pc, asks, ends, ask, rewind, over, new, fresh)
+        self._walk(m, asks, ends, ask, swap, rewind, over, new, head, fresh, all_asked)
         with m.If(self.begin):
             m.d.sync += self.bank.eq(0)
         with m.Elif(self.step & self.chunk_end):
             m.d.sync += self.bank.eq(~self.bank)
         return m
+
+    def _unrefused(self, m: Module) -> Any:
+        """Open a block for clocks in which no ask is refused: all of them, with a memory."""
+        if not self._geometry.streamed:
+            return nullcontext()
+        return m.If(self.ready | ~self.asking)
 
     def _records(self, m: Module, arrived: dict[str, Any], ended: Any) -> Signal:
         """Gather words to records, and send each where it belongs; return the next tile's head."""
@@ -161,12 +178,14 @@ class Sequencer(wiring.Component):
     def _loader(
         self, m: Module, pc: Signal, asks: dict[str, Signal], ends: Signal,
         ask: Signal, rewind: Signal, over: Signal, new: Signal, fresh: Signal,
-    ) -> None:  # fmt: skip
+    ) -> Value | None:  # fmt: skip
         """Ask for the next tile's head and weights.
 
         At `ask`: `rewind` says that the next tile is the group's first one again, `new` that it is
         the next group's, `over` that there is none in this layer, `fresh` that it comes with
         weights. One more may be asked for before the former one is done.
+
+        Return whether all of the next tile is asked for; None where time alone says so.
         """
         geometry = self._geometry
         heads, beats = geometry.words(geometry.tile_layout), geometry.core.load_beats
@@ -180,7 +199,7 @@ class Sequencer(wiring.Component):
         with m.If(ask & ~over):
             m.d.sync += [back.eq(rewind), starts.eq(new), weights.eq(fresh)]
         m.d.sync += asked.eq((ask & ~over) | (asked & ~begin))
-        with m.FSM(name="loader"):
+        with m.FSM(name="loader") as fsm:
             with m.State("idle"):
                 m.d.comb += begin.eq(asked)
                 with m.If(asked):
@@ -192,24 +211,38 @@ class Sequencer(wiring.Component):
                     m.next = "head"
             with m.State("head"):
                 m.d.comb += [asks["head"].eq(1), ends.eq(count == heads - 1)]
-                m.d.sync += count.eq(count + 1)
-                with m.If(ends):
-                    m.d.sync += count.eq(0)
-                    m.next = "idle"
-                    with m.If(loads):
-                        m.next = "weights"
+                with self._unrefused(m):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(ends):
+                        m.d.sync += count.eq(0)
+                        m.next = "idle"
+                        with m.If(loads):
+                            m.next = "weights"
             with m.State("weights"):
                 m.d.comb += asks["weight"].eq(self.weight_room)
-                with m.If(self.weight_room):
+                with self._unrefused(m), m.If(self.weight_room):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == beats - 1):
                         m.next = "idle"
+        if not geometry.streamed:
+            return None
+        m.d.comb += [
+            self.seek.eq((self.start & ~self.busy) | (begin & back)),
+            self.address.eq(Mux(self.busy, group_pc, 0)),
+        ]
+        return fsm.ongoing("idle") & ~asked
 
     def _walk(
         self, m: Module, asks: dict[str, Signal], ends: Signal, ask: Signal, swap: Signal,
         rewind: Signal, over: Signal, new: Signal, head: Any, fresh: Signal,
+        all_asked: Value | None,
     ) -> None:  # fmt: skip
-        """Go through layers, groups, chunks, tiles and pixels; ask for each tile in time."""
+        """Go through layers, groups, chunks, tiles and pixels; ask for each tile in time.
+
+        The clock of a gap and `since` are there for weights to reach the core. Both stand still
+        while the loader's asks are refused, and no tile changes before all of the next one is
+        asked for: whatever delays its words delays it as much.
+        """
         geometry, layer = self._geometry, self.layer
         delays = Delays.of(geometry)
         sizes = {
@@ -261,7 +294,8 @@ class Sequencer(wiring.Component):
             m.d.sync += [end.eq(less), last.eq(Mux(less, pixels, geometry.chunk) - 1)]
         m.d.sync += rest.eq(left - geometry.chunk)
         wait = Mux(loads, delays.load, delays.empty_load)
-        m.d.sync += since.eq(Mux(ask, 1, since + (since != wait)))
+        with self._unrefused(m):
+            m.d.sync += since.eq(Mux(ask, 1, since + (since != wait)))
         with m.If(ask):
             m.d.sync += loads.eq(fresh)
 
@@ -270,7 +304,8 @@ class Sequencer(wiring.Component):
             there.
             """
             size = sizes[kind]
-            m.d.sync += words.eq(words + 1)
+            with self._unrefused(m):
+                m.d.sync += words.eq(words + 1)
             m.d.comb += ends.eq(words == size - 1)
             if count is None:
                 m.d.comb += asks[kind].eq(words < size)
@@ -279,7 +314,7 @@ class Sequencer(wiring.Component):
                     m.next = following
             else:
                 m.d.comb += asks[kind].eq(1)
-                with m.If(words == size - 1):
+                with self._unrefused(m), m.If(words == size - 1):
                     m.d.sync += [words.eq(0), records.eq(records + 1)]
                     with m.If(records == count - 1):
                         m.d.sync += records.eq(0)
@@ -300,7 +335,8 @@ class Sequencer(wiring.Component):
                 m.next = "row"
             with m.State("row"):
                 read("row", "term", layer.rows)
-                with m.If((words == sizes["row"] - 1) & (records == layer.rows - 1) & ~layer.add):
+                last = (words == sizes["row"] - 1) & (records == layer.rows - 1)
+                with self._unrefused(m), m.If(last & ~layer.add):
                     m.next = "first tile"
             with m.State("term"):
                 read("term", "first tile", geometry.term_count)
@@ -310,8 +346,10 @@ class Sequencer(wiring.Component):
                 m.next = "gap"
             with m.State("gap"):
                 last = Mux(loads, delays.gap - 1, delays.empty_gap - 1)
-                m.d.sync += clock.eq(clock + (clock != last))
-                with m.If((clock == last) & (since == wait)):
+                with self._unrefused(m):
+                    m.d.sync += clock.eq(clock + (clock != last))
+                turns = (clock == last) & (since == wait)
+                with m.If(turns if all_asked is None else turns & all_asked):
                     m.d.comb += [
                         swap.eq(1),
                         ask.eq(1),

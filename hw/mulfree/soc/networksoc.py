@@ -36,6 +36,8 @@ class NetworkSocSpec(NetworkSpec, SystemSpec):
     def check(self) -> None:
         """Check that the memories fit their windows."""
         super().check()
+        if self.streamed:
+            raise SpecError(f"program must be memory behind a bus, not {self.program!r}")
         most = BANK_WORDS // self.map_pieces
         if self.map_words > most:
             raise SpecError(f"map_words must be at most {most} behind a bus, not {self.map_words}")
