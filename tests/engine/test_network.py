@@ -1,11 +1,14 @@
+import numpy as np
 import pytest
 
-from mulfree import SpecError
+from mulfree import SpecError, emit
+from mulfree.engine import descriptors
+from mulfree.engine.layers import EngineShape
 from mulfree.engine.network import NetworkSpec
 from mulfree.units.baseline import BaselineSpec
 from mulfree.units.lutna import LutNASpec
 from mulfree.units.pot import PoTSpec
-from mulfree_sim import runner
+from mulfree_sim import random_networks, runner
 
 SEED = 3
 SMALL = {"map_words": 256, "keep_words": 256, "program_words": 4096, "channels": 16}
@@ -25,6 +28,7 @@ def spec(core=None, **parameters):
         ({}, {"scalers": 3}, "scalers must divide outputs (4), not 3"),
         ({"act_bits": 9}, {}, "act_bits must be at most 8, not 9"),
         ({}, {"acc_bits": 18}, "acc_bits must be at least the dot product's 19, not 18"),
+        ({}, {"program": "tape"}, "program must be one of memory, stream, not 'tape'"),
     ],
 )
 def test_spec_refuses(core, parameters, message):
@@ -33,8 +37,52 @@ def test_spec_refuses(core, parameters, message):
     assert str(error.value) == message
 
 
-def test_spec_survives_json():
-    assert NetworkSpec.from_json(spec().to_json()) == spec()
+@pytest.mark.parametrize("program", ["memory", "stream"])
+def test_spec_survives_json(program):
+    engine = spec(program=program)
+    assert NetworkSpec.from_json(engine.to_json()) == engine
+
+
+def test_ports_of_a_streamed_program():
+    """Those of the memory are not there; each has its help."""
+    engine = spec(program="stream")
+    found = {
+        port["name"]: (port["direction"], port["width"], port.get("stream"))
+        for port in emit.ports(engine.component())
+        if port["name"].startswith("program")
+    }
+    assert found == {
+        "program_seek": ("output", 1, None),
+        "program_from": ("output", 12, None),
+        "program__payload": ("input", 32, "program"),
+        "program__valid": ("input", 1, "program"),
+        "program__ready": ("output", 1, "program"),
+    }
+
+
+@pytest.mark.parametrize("kind", random_networks.KINDS)
+def test_words_that_are_asked_for(kind):
+    """Each once, where a chunk holds the whole map; otherwise tiles come again."""
+    whole, cut = spec(chunk=64), spec(chunk=4)
+    program = random_networks.KINDS[kind](EngineShape.of(whole), np.random.default_rng(SEED))
+    image = whole.program_image(program)
+    assert sum(whole.layer_reads(program)) == len(image)
+    works = [descriptors.work(cut, layer) for layer in program.layers]
+    again = any(len(work.loads[0]) > 1 and work.pixels > 4 for work in works)
+    assert (sum(cut.layer_reads(program)) > len(image)) == again
+
+
+#: Weights of one buffer and of two, in one beat and in many, tables that are made one after the
+#: other and all at once; many rewinds.
+STREAMED = [
+    (LutNASpec(outputs=4, lanes=9, fill_lanes=3), {"chunk": 20}),
+    (LutNASpec(outputs=4, lanes=9, fill_lanes=9), {"chunk": 4}),
+    (LutNASpec(outputs=4, lanes=9, digit_bits=2, generators=4), {"chunk": 16}),
+    (BaselineSpec(outputs=4, lanes=9, double_buffer=True), {"chunk": 16}),
+    (BaselineSpec(outputs=4, lanes=9, fill_lanes=1), {"chunk": 4}),
+    (PoTSpec(outputs=8, lanes=18, act_bits=6), {"chunk": 7, "scalers": 4, "rounding": "single"}),
+    (PoTSpec(outputs=4, lanes=9, terms=2, fill_lanes=3), {"chunk": 16}),
+]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +108,11 @@ def test_spec_survives_json():
             spec(BaselineSpec(outputs=4, lanes=9, double_buffer=True), chunk=16),
             marks=pytest.mark.slow,
         ),
+        spec(chunk=16, program="stream"),
+        *(
+            pytest.param(spec(core, program="stream", **parameters), marks=pytest.mark.slow)
+            for core, parameters in STREAMED
+        ),
     ],
     ids=[
         "small",
@@ -68,6 +121,8 @@ def test_spec_survives_json():
         "lutna",
         "lutna, filled at once",
         "double buffer",
+        "streamed",
+        *(f"streamed, {core.unit} {index}" for index, (core, _) in enumerate(STREAMED)),
     ],
 )
 def test_networks_equal_golden_to_the_clock(engine):

@@ -1,4 +1,8 @@
-"""Bench of the network engine: random networks, every map and every clock against the models."""
+"""Bench of the network engine: random networks, every map and every clock against the models.
+
+With a streamed program each runs twice: once with every word in time, once with words that come
+late.
+"""
 
 import json
 import os
@@ -15,15 +19,18 @@ from mulfree.engine.network import Network, NetworkSpec
 from mulfree.engine.program import Program
 from mulfree_sim import random_networks
 from mulfree_sim.benches import ports
+from mulfree_sim.benches.reader import HALTING, STEADY, Pace, Reader
 from mulfree_sim.golden.network import Array, Engine
 
 #: Networks tried.
 NETWORKS = 8
 
 
-async def start(dut: Any) -> None:
+async def start(dut: Any, spec: NetworkSpec) -> None:
     """Start the clock with every input idle."""
     names = ("program_write", "program_address", "program_data")
+    if spec.streamed:
+        names = ("program__valid", "program__payload")
     names += ("map_write", "map_bank", "map_address", "map_data", "start")
     await ports.start(dut, **dict.fromkeys(names, 0))
 
@@ -84,23 +91,46 @@ async def run(dut: Any, limit: int) -> int:
     return int(dut.cycles.value)
 
 
+async def run_loaded(dut: Any, spec: NetworkSpec, program: Program) -> None:
+    """Run the network from its memory, and compare the clocks that it took."""
+    await load(dut, spec.program_image(program))
+    expected = program.cycles(spec)
+    took = await run(dut, 2 * expected + 1000)
+    assert took == expected, (took, expected)
+
+
+async def run_streamed(dut: Any, spec: NetworkSpec, program: Program, pace: Pace) -> None:
+    """Run the network from outside, and compare the clocks and the words that it took."""
+    reader = Reader(dut, spec.program_image(program), pace)
+    serving = cocotb.start_soon(reader.serve())
+    expected = program.cycles(spec)
+    took = await run(dut, 100 * expected)
+    serving.cancel()
+    dut._log.info(f"{took} clocks for {expected}, {reader.refused} with a word late, {pace}")
+    assert reader.reads == sum(spec.layer_reads(program)), reader.reads
+    assert reader.refused == 0 or pace != STEADY
+    assert expected <= took <= expected + reader.refused, (took, expected, reader.refused)
+
+
 async def check(dut: Any, spec: NetworkSpec, program: Program, codes: Array) -> None:
     """Run one input and compare all that layers write, and the clocks."""
     engine = Engine(program, codes[None])
-    await load(dut, spec.program_image(program))
-    await write_maps(dut, spec, engine.maps[0])
-    expected = sum(spec.layer_cycles(program))
-    took = await run(dut, 2 * expected + 1000)
+    maps = engine.maps[0].copy()
     for layer in program.layers:
         engine.run(layer)
     m = program.output
-    got = await read_maps(dut, spec, program.map_words)
     bank, word = engine._where(m)
-    flat = got[bank, word].reshape(m.height, m.width, -1)[..., : m.channels]
     right = engine.read(m)[0][..., : m.channels]
     names = [layer.name for layer in program.layers]
-    assert (flat == right).all(), (names, np.argwhere(flat != right)[:9], flat, right)
-    assert took == expected, (names, took, expected)
+    for pace in (STEADY, random.choice(HALTING)) if spec.streamed else (None,):
+        await write_maps(dut, spec, maps)
+        if pace is None:
+            await run_loaded(dut, spec, program)
+        else:
+            await run_streamed(dut, spec, program, pace)
+        got = await read_maps(dut, spec, program.map_words)
+        flat = got[bank, word].reshape(m.height, m.width, -1)[..., : m.channels]
+        assert (flat == right).all(), (names, pace, np.argwhere(flat != right)[:9], flat, right)
 
 
 @cocotb.test()
@@ -109,7 +139,7 @@ async def equals_golden(dut: Any) -> None:
     spec: NetworkSpec = ports.spec()
     shape = EngineShape.of(spec)
     rng = np.random.default_rng(random.getrandbits(32))
-    await start(dut)
+    await start(dut, spec)
     for kind in random_networks.KINDS:
         program = random_networks.KINDS[kind](shape, rng)
         codes = rng.integers(shape.act.low, shape.act.high + 1, program.input_shape)
@@ -123,6 +153,6 @@ async def runs_program(dut: Any) -> None:
     spec: NetworkSpec = ports.spec()
     program = Program.from_bytes(Path(os.environ["MULFREE_PROGRAM"]).read_bytes())
     inputs = np.array(json.loads(os.environ["MULFREE_INPUTS"]), np.int64)
-    await start(dut)
+    await start(dut, spec)
     for codes in inputs:
         await check(dut, spec, program, codes)
