@@ -126,9 +126,11 @@ def test_compile_run_inspect_accuracy(model, tmp_path):
     assert [layer["kind"] for layer in facts["layers"]][2] == "conv window + add"
     assert facts["needs"]["map_words"] <= 2048
     assert facts["engine"]["unit"] == "network"
+    assert facts["reads"] > sum(layer["tiles"] for layer in facts["layers"])
     shown = mulfree(inspect.command, model).stdout
     assert shown.count("conv") >= 4
     assert "beats to load a tile" in shown
+    assert "words of the program, of 32 bits each" in shown
 
 
 def test_real_inputs_are_coded(model, tmp_path):

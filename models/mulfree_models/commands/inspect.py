@@ -72,6 +72,7 @@ def network_facts(program: Program, spec: Spec | None) -> dict[str, Any]:
         "macs": macs,
         "beats": beats,
         "cycles": total,
+        "reads": None if cycles is None else sum(spec.layer_reads(program)),
         "utilisation": macs / lanes / (total or beats or 1),
         "layers": layers,
     }
@@ -143,6 +144,9 @@ def command(network: Path, engine: str, as_json: bool) -> None:
         click.echo(
             f"cycles: with {spec.core.load_beats} beats to load a tile (fill_lanes), chunks of "
             f"{spec.chunk} pixels; --engine says another engine"
+        )
+        click.echo(
+            f"a run reads {facts['reads']:,} words of the program, of {spec.word_bits} bits each"
         )
 
 
