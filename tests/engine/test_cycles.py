@@ -94,3 +94,10 @@ def test_a_dense_network(tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_clocks_of_every_engine(engine, name, tmp_path):
     runs(ENGINES[engine], name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_programs_from_outside(engine, tmp_path):
+    """The same clocks with every word in time; with late ones the same outputs."""
+    runs(replace(ENGINES[engine], program="stream"), "mixed", tmp_path)

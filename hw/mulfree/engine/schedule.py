@@ -126,6 +126,7 @@ def layer_cycles(geometry: Geometry, work: Work) -> int:
     freed = [-1, -1]  # the edges that freed the two sets of accumulators, the older one first
     for loads in work.loads:
         for index, pixels in enumerate(chunks):
+            last = now  # the first step of a tile, in the end of the last one
             for tile, load in enumerate(loads):
                 if index == 0 or len(loads) > 1:
                     gap, wait = delays.empty_gap, delays.empty_load
@@ -135,7 +136,7 @@ def layer_cycles(geometry: Geometry, work: Work) -> int:
                     now = asked + 1
                 if tile == 0:
                     now = max(now, freed[0] + 1)
-                last = now  # the first step of a tile, after all of the last one
+                last = now
                 now += pixels
             ask = max(last + delays.summed, freed[1], filled) + 1
             freed = [freed[1], ask + pixels * work.pieces - 1]

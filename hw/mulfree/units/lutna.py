@@ -348,7 +348,7 @@ class LutNA(Core):
             total = heap.sum(m, plan, registers=registers, enable=self.en, name=name).as_signed()
         return delay(m, total, spec.pipeline - len(ranks), self.en, f"{name}_late")
 
-    def registered(self, m: Module, name: str, attrs: dict[str, Any] | None = None) -> list[Value]:
+    def registered(self, m: Module, name: str, attrs: dict[str, Any] | None = None) -> list[Any]:
         """Return the activations in a register."""
         held = Signal.like(self.act, name=name, reset_less=True, attrs=attrs)
         with m.If(self.en):
