@@ -45,10 +45,10 @@ def test_spec_survives_json(program):
 
 def test_ports_of_a_streamed_program():
     """Those of the memory are not there; each has its help."""
-    engine = spec(program="stream")
+    component = spec(program="stream").component()
     found = {
         port["name"]: (port["direction"], port["width"], port.get("stream"))
-        for port in emit.ports(engine.component())
+        for port in emit.ports(component)
         if port["name"].startswith("program")
     }
     assert found == {
@@ -58,6 +58,7 @@ def test_ports_of_a_streamed_program():
         "program__valid": ("input", 1, "program"),
         "program__ready": ("output", 1, "program"),
     }
+    assert emit.component_verilog(component, "mulfree_network", "")
 
 
 @pytest.mark.parametrize("kind", random_networks.KINDS)

@@ -540,6 +540,7 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
     if spec.blocks > 1:
         acts = [core.registered(m, f"act_q_{b}", {"keep": 1}) for b in range(spec.blocks)]
     copies = [core.kept_digits(act) for act in acts]
+    parts = [f"_{b}" for b in range(spec.blocks)] if spec.blocks > 1 else [""]
     outputs = spec.outputs // spec.blocks
     terms: list[list[Term]] = [[] for _ in range(spec.outputs)]
     for group, lanes in enumerate(spec.lane_groups):
@@ -547,7 +548,8 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
             top = _is_top(spec, place)
             for block, (filling, kept) in enumerate(zip(fillings[group], copies, strict=True)):
                 digits_here = [kept[lane][index][1] for lane in lanes]
-                name, write = f"table_{group}_{place}_{block}", filling.writes[top and top_pass]
+                name = f"table_{group}_{place}{parts[block]}"
+                write = filling.writes[top and top_pass]
                 word = _memory(core, m, name, digits_here, top, filling, write, handshake.bank)
                 for o in range(outputs):
                     entry = word.word_select(o, tables.entry_bits).as_signed()
@@ -560,7 +562,7 @@ def _memories(core: LutNA, m: Module, act: list[Value]) -> list[list[Term]]:
                     terms[block * outputs + o].append(term)
         if spec.compensation:
             weights = Cat(
-                _weight_sum(core, m, filling, f"{group}_{block}", handshake)
+                _weight_sum(core, m, filling, f"{group}{parts[block]}", handshake)
                 for block, filling in enumerate(fillings[group])
             )
             for o in range(spec.outputs):
