@@ -122,7 +122,9 @@ async def check(dut: Any, spec: NetworkSpec, program: Program, codes: Array) -> 
     bank, word = engine._where(m)
     right = engine.read(m)[0][..., : m.channels]
     names = [layer.name for layer in program.layers]
-    for pace in (STEADY, random.choice(HALTING)) if spec.streamed else (None,):
+    given = ports.settings().get("pace")
+    late = random.choice(HALTING) if given is None else Pace(**given)
+    for pace in (STEADY, late) if spec.streamed else (None,):
         await write_maps(dut, spec, maps)
         if pace is None:
             await run_loaded(dut, spec, program)
