@@ -111,7 +111,7 @@ STREAMED = [
             spec(BaselineSpec(outputs=4, lanes=9, double_buffer=True), chunk=16),
             marks=pytest.mark.slow,
         ),
-        spec(chunk=16, program="stream"),
+        pytest.param(spec(chunk=16, program="stream"), marks=pytest.mark.slow),
         *(
             pytest.param(spec(core, program="stream", **parameters), marks=pytest.mark.slow)
             for core, parameters in STREAMED
@@ -132,6 +132,20 @@ def test_networks_equal_golden_to_the_clock(engine):
     simulator = "icarus" if runner.available("icarus") else "verilator"
     result = runner.regress(engine, simulator=simulator, seed=SEED)
     assert result.passed, result.log
+
+
+def test_a_streamed_program():
+    """In time and late; groups, chunks and tiles that are read once more."""
+    engine = spec(chunk=16, program="stream")
+    kinds = ["one_slice", "several_groups", "points", "sub_windows", "depthwise", "pools"]
+    result = runner.regress(
+        engine,
+        seed=SEED,
+        simulator="icarus" if runner.available("icarus") else "verilator",
+        testcase="equals_golden",
+        environment={"MULFREE_SETTINGS": json.dumps({"kinds": kinds})},
+    )
+    assert (result.tests, result.failed) == (1, 0), result.log
 
 
 @pytest.mark.slow
