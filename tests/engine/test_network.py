@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -109,7 +111,7 @@ STREAMED = [
             spec(BaselineSpec(outputs=4, lanes=9, double_buffer=True), chunk=16),
             marks=pytest.mark.slow,
         ),
-        spec(chunk=16, program="stream"),
+        pytest.param(spec(chunk=16, program="stream"), marks=pytest.mark.slow),
         *(
             pytest.param(spec(core, program="stream", **parameters), marks=pytest.mark.slow)
             for core, parameters in STREAMED
@@ -130,3 +132,46 @@ def test_networks_equal_golden_to_the_clock(engine):
     simulator = "icarus" if runner.available("icarus") else "verilator"
     result = runner.regress(engine, simulator=simulator, seed=SEED)
     assert result.passed, result.log
+
+
+def test_a_streamed_program():
+    """In time and late; groups, chunks and tiles that are read once more."""
+    engine = spec(chunk=16, program="stream")
+    kinds = ["one_slice", "several_groups", "points", "sub_windows", "depthwise", "pools"]
+    result = runner.regress(
+        engine,
+        seed=SEED,
+        simulator="icarus" if runner.available("icarus") else "verilator",
+        testcase="equals_golden",
+        environment={"MULFREE_SETTINGS": json.dumps({"kinds": kinds})},
+    )
+    assert (result.tests, result.failed) == (1, 0), result.log
+
+
+@pytest.mark.slow
+def test_words_that_come_late_while_tables_are_made(tmp_path):
+    """The first words of a tile wait behind a long chunk; the rest comes late, in the gap.
+
+    The tables are then made long after the tile was asked for: only the clock of the gap, which
+    stands still with every word that is late, knows when they are done.
+    """
+    core = LutNASpec(outputs=8, lanes=9, table_lanes=1, digit_bits=2, generators=8)
+    engine = spec(core, chunk=256, map_words=512, program="stream")
+    shape, rng = EngineShape.of(engine), np.random.default_rng(SEED)
+    source = random_networks.feature_map(shape, (16, 16, 3), 0)
+    layer = random_networks.conv(shape, source, 8, source.words, rng)
+    path = tmp_path / "net.mfp"
+    path.write_bytes(random_networks.program(shape, [layer], source).to_bytes())
+    codes = rng.integers(-128, 128, (2, 16, 16, 3))
+    result = runner.regress(
+        engine,
+        seed=SEED,
+        simulator="icarus" if runner.available("icarus") else "verilator",
+        testcase="runs_program",
+        environment={
+            "MULFREE_PROGRAM": str(path),
+            "MULFREE_INPUTS": json.dumps(codes.tolist()),
+            "MULFREE_SETTINGS": json.dumps({"pace": {"burst": [4, 60], "gap": [10, 300]}}),
+        },
+    )
+    assert (result.tests, result.failed) == (1, 0), result.log

@@ -122,7 +122,9 @@ async def check(dut: Any, spec: NetworkSpec, program: Program, codes: Array) -> 
     bank, word = engine._where(m)
     right = engine.read(m)[0][..., : m.channels]
     names = [layer.name for layer in program.layers]
-    for pace in (STEADY, random.choice(HALTING)) if spec.streamed else (None,):
+    given = ports.settings().get("pace")
+    late = random.choice(HALTING) if given is None else Pace(**given)
+    for pace in (STEADY, late) if spec.streamed else (None,):
         await write_maps(dut, spec, maps)
         if pace is None:
             await run_loaded(dut, spec, program)
@@ -140,7 +142,7 @@ async def equals_golden(dut: Any) -> None:
     shape = EngineShape.of(spec)
     rng = np.random.default_rng(random.getrandbits(32))
     await start(dut, spec)
-    for kind in random_networks.KINDS:
+    for kind in ports.settings().get("kinds", random_networks.KINDS):
         program = random_networks.KINDS[kind](shape, rng)
         codes = rng.integers(shape.act.low, shape.act.high + 1, program.input_shape)
         dut._log.info(f"{kind}: {program.layers[0].name}")

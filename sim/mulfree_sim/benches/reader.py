@@ -34,8 +34,8 @@ STEADY = Pace()
 #: Words that come late: now and then, in bursts, slowly, from far away.
 HALTING = (
     Pace(burst=(1, 4), gap=(0, 4), seek=(0, 4)),
-    Pace(burst=(4, 40), gap=(10, 80), seek=(10, 40)),
-    Pace(gap=(5, 5)),
+    Pace(burst=(4, 60), gap=(10, 300), seek=(10, 40)),
+    Pace(gap=(11, 11)),
     Pace(burst=(64, 64), gap=(0, 1), seek=(50, 300)),
 )
 
