@@ -34,13 +34,17 @@ KEPT = ("synthesis.log", "route.log", "netlist.v", "routed.json")
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be built: a system on a board at a clock, perhaps with a soft core beside it."""
+    """What would be built: a system on a board at a clock, perhaps with a soft core beside it.
+
+    `seed` is where placing begins: another one is another result.
+    """
 
     board: Board
     spec: SystemSpec
     clock_hz: float
     pll: Pll | None
     soft: SoftCore | None = None
+    seed: int = 1
 
     @property
     def name(self) -> str:
@@ -109,7 +113,7 @@ def check_fits(plan: Plan) -> None:
 def steps(plan: Plan, platform: Any) -> list[flow.Step]:
     """Return the tools' runs in order."""
     way = FLOWS[plan.board.device.technology]
-    return [flow.SYNTHESIS, *way.steps(platform, plan.clock_hz / 1e6)]
+    return [flow.SYNTHESIS, *way.steps(platform, plan.clock_hz / 1e6, plan.seed)]
 
 
 def design(plan: Plan) -> dict[str, str]:
@@ -254,6 +258,7 @@ def _facts(plan: Plan, work: Path) -> dict[str, Any]:
         "estimated": {"lut": plan.estimate.luts, "ff": plan.estimate.ff, "ram": plan.estimate.ram},
         "array_cells": dict(sorted(there.items())),
         "asked_mhz": round(asked, 6),
+        "seed": plan.seed,
         "fmax_mhz": routed.fmax_mhz,
         "meets_timing": routed.fmax_mhz >= asked,
         "versions": {

