@@ -75,11 +75,11 @@ class Walker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Build the present and the saved place, and the step between them."""
         m = Module()
-        at = self.at
+        at, saved = (Signal(self._place, name=n, reset_less=True) for n in ("here", "saved"))
         first, after = Signal(self._place), Signal(self._place)
-        saved = Signal(self._place, reset_less=True)
         row_end = at.end
         m.d.comb += [
+            self.at.eq(at),
             first.eq(self.first),
             first.end.eq(self.columns == 1),
             after.eq(at),

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from mulfree.engine.geometry import Geometry
-from mulfree.engine.pipeline import pulses
+from mulfree.engine.pipeline import pulses, register
 from mulfree.engine.schedule import PROGRAM_LATENCY, Delays
 
 
@@ -119,8 +119,10 @@ class Sequencer(wiring.Component):
         swap, ask, rewind, over, new, fresh = (
             Signal(name=n) for n in ("swap", "ask", "rewind", "over", "new", "fresh")
         )
+        tile = Signal(geometry.tile_layout, reset_less=True)
+        m.d.comb += self.tile.eq(tile)
         with m.If(swap):
-            m.d.sync += self.tile.eq(head)
+            m.d.sync += tile.eq(head)
         m.d.comb += self.recall.eq(swap)
         all_asked = self._loader(m, pc, asks, ends, ask, rewind, over, new, fresh)
         self._walk(m, asks, ends, ask, swap, rewind, over, new, head, fresh, all_asked)
@@ -156,23 +158,24 @@ class Sequencer(wiring.Component):
             begin = (most - geometry.words(layout)) * size
             record[kind] = together[begin : begin + layout.size]
         head = Signal(geometry.tile_layout, reset_less=True)
+        layer = Signal(geometry.layer_layout, reset_less=True)
+        m.d.comb += self.layer.eq(layer)
         with m.If(arrived["layer"] & ended):
-            m.d.sync += self.layer.eq(record["layer"])
+            m.d.sync += layer.eq(record["layer"])
         with m.If(arrived["head"] & ended):
             m.d.sync += head.eq(record["head"])
         for kind, write, address, out in (
             ("row", self.row_write, self.row_address, self.row),
             ("term", self.term_write, self.term_address, self.term),
         ):
-            m.d.sync += [write.eq(arrived[kind] & ended), out.eq(record[kind])]
+            m.d.sync += write.eq(arrived[kind] & ended)
+            m.d.comb += out.eq(register(m, record[kind], f"{kind}_given"))
             with m.If(self.begin):
                 m.d.sync += address.eq(0)
             with m.Elif(write):
                 m.d.sync += address.eq(address + 1)
-        m.d.sync += [
-            self.weight_valid.eq(arrived["weight"]),
-            self.weight.eq(self.word[: geometry.load_bits]),
-        ]
+        m.d.sync += self.weight_valid.eq(arrived["weight"])
+        m.d.comb += self.weight.eq(register(m, self.word[: geometry.load_bits], "weight_given"))
         return head
 
     def _loader(

@@ -253,7 +253,10 @@ class NetworkSoc(System):
     def engine(self, m: Module, registers: RegisterFile, access: Access) -> Reply:
         """Connect the engine's memories, the check sums and the registers."""
         network = self.spec.network.component()
-        m.submodules.network = ResetInserter(registers.control__abort)(network)
+        #: In a register: thousands of others hang on it.
+        abort = Signal()
+        m.d.sync += abort.eq(registers.control__abort)
+        m.submodules.network = ResetInserter(abort)(network)
         m.submodules.check_sums = check_sums = CheckSums()
         to_program, to_data, ready = Signal(), Signal(), Signal()
         write = ready & access.write
@@ -280,7 +283,7 @@ class NetworkSoc(System):
             check_sums.word.eq(Mux(access.write, access.data, word)),
         ]
         m.d.sync += clock.eq(Mux(access.request & known & ~ready, clock + 1, 0))
-        self._run(m, registers, network)
+        self._run(m, registers, network, abort)
         m.d.comb += [
             registers.program_crc__crc.eq(check_sums.program),
             registers.input_crc__crc.eq(check_sums.input),
@@ -307,7 +310,7 @@ class NetworkSoc(System):
         row, piece = Signal(range(spec.program_words + 1)), Signal(range(count))
         row_now, piece_now = Mux(first, 0, row), Mux(first, 0, piece)
         # What has come of a word, the latest on top.
-        staged = Signal(32 * (count - 1))
+        staged = Signal(32 * (count - 1), reset_less=True)
         whole = piece_now == count - 1
         with m.If(write):
             m.d.sync += [
@@ -330,7 +333,7 @@ class NetworkSoc(System):
         halves = spec.map_pieces - 1  # bits of the place that pick a half
         bits = (BANK_WORDS - 1).bit_length()
         bank, address = access.offset[bits:], access.offset[halves:bits]
-        low = Signal(32 * halves)
+        low = Signal(32 * halves, reset_less=True)
         upper = access.offset[0] if halves else C(1)
         with m.If(write):
             m.d.sync += low.eq(access.data)
@@ -349,12 +352,16 @@ class NetworkSoc(System):
             return word
         return Mux(access.offset[0], word[32:], word[:32])
 
-    def _run(self, m: Module, registers: RegisterFile, network: Any) -> None:
-        """Connect the registers that show and control a run."""
+    def _run(self, m: Module, registers: RegisterFile, network: Any, abort: Signal) -> None:
+        """Connect the registers that show and control a run; `abort` resets the engine."""
         spec = self.spec
+        start = Signal()  # behind an abort on the edge before
         faults = register_map().error.fields["code"].encoding
         busy, done = Signal(), Signal()
-        m.d.sync += busy.eq(network.busy & ~registers.control__abort)
+        m.d.sync += [
+            start.eq(registers.control__start),
+            busy.eq(network.busy & ~abort & ~registers.control__abort),
+        ]
         ended = busy & ~network.busy
         with m.If(registers.control__start | registers.control__abort):
             m.d.sync += done.eq(0)
@@ -364,8 +371,8 @@ class NetworkSoc(System):
             registers.program_size__words.eq(spec.program_size),
             registers.data_size__words.eq(spec.map_words * spec.map_pieces),
             registers.about_size__bytes.eq(len(spec.description)),
-            network.start.eq(registers.control__start),
-            registers.status__busy.eq(network.busy),
+            network.start.eq(start),
+            registers.status__busy.eq(start | (network.busy & ~abort)),
             registers.status__done.eq(done),
             registers.status__error.eq(done & network.fault),
             registers.error__code.eq(Mux(done & network.fault, faults["fault"], faults["none"])),

@@ -198,12 +198,13 @@ class Core(wiring.Component):
         self.spec = spec
 
 
-def own(m: Module, value: Any, name: str) -> Any:
+def own(m: Module, value: Any, name: str, init: Any = 0) -> Any:
     """Return the value one edge later, in a register that is not merged with its equals.
 
-    One of them in each place that a control signal reaches keeps its wires short.
+    One of them in each place that a control signal reaches keeps its wires short. Reset makes it
+    `init`.
     """
-    held = Signal(value.shape(), name=name, attrs={"keep": 1})
+    held = Signal(value.shape(), name=name, init=init, attrs={"keep": 1})
     m.d.sync += held.eq(value)
     return held
 

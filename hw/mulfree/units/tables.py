@@ -523,7 +523,9 @@ class TableWalker(wiring.Component):
                     ]
         m.d.comb += control.change.eq(go)
         m.d.sync += [address_q.eq(address), write_q.eq(Mux(go, write, 0))]
-        held = [own(m, control, f"control_{block}") for block in range(self._blocks)]
+        # Reset reaches the accumulators through it, and not by a wire to each of them.
+        clears = {"change": 1, "clear": 1}
+        held = [own(m, control, f"control_{block}", clears) for block in range(self._blocks)]
         for block in range(self._blocks):
             m.d.comb += [
                 self.address[block].eq(own(m, address_q, f"address_{block}")),
@@ -541,7 +543,7 @@ class TableWalker(wiring.Component):
 
     def _entry(self, m: Module, name: str, weight: Any, control: Any) -> Signal:
         """Return one accumulator, which is zero between walks."""
-        entry = Signal(signed(self._entry_bits), name=f"entry_{name}")
+        entry = Signal(signed(self._entry_bits), name=f"entry_{name}", reset_less=True)
         chosen = Signal(signed(self._weight_bits), name=f"chosen_{name}")
         m.d.comb += chosen.eq(weight)
         signs = control.down.replicate(self._weight_bits)
