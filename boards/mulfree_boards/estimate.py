@@ -95,6 +95,8 @@ class _NetworkLine:
 _NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
 
 
+#: LUT equivalents of a scaler that are for sums of feature maps.
+_SUMS = 175
 #: Memories of 16 × 4 in LUT-NA's tables, for a product.
 _TABLES = 6.7
 #: Core and console less the UART's bridge: LUT equivalents, flip-flops.
@@ -140,6 +142,8 @@ def _network(spec: NetworkSocSpec, technology: str) -> Estimate:
     in_luts, in_ff = _KINDS[spec.core.unit]
     products = _products(spec.core)
     luts, ff = _NETWORK
+    if not spec.keep_words:
+        luts = replace(luts, scaler=luts.scaler - _SUMS)
     # A scaler's tables are memories of six LUTs for four bits, an adder for all but one of them,
     # and two registers behind each.
     scaler = spec.scaler
@@ -172,17 +176,23 @@ def _blocks(words: int, width: int, technology: str) -> int:
 
 def network_memories(spec: NetworkSocSpec, technology: str) -> dict[str, int]:
     """Return the block RAMs of a network engine by what is in them."""
-    act = spec.core.act_bits
     return {
         "weights": _blocks(spec.program_words, spec.word_bits, technology),
         "feature maps": BANKS * _blocks(spec.map_words, spec.word_layout.size, technology),
         "accumulators": 2 * _blocks(spec.chunk, spec.core.outputs * spec.acc_bits, technology),
-        "residuals": _blocks(spec.keep_words, spec.scalers * act, technology)
-        + 2 * spec.scalers * _blocks(spec.term_count, spec.term_bits, technology),
+        "residuals": _residuals(spec, technology),
         "parameters": _blocks(spec.rows, spec.row_layout.size, technology),
         "description": _blocks(len(spec.description) // 4, 32, technology),
         "tables": _tables(spec.core, technology),
     }
+
+
+def _residuals(spec: NetworkSocSpec, technology: str) -> int:
+    """Return the block RAMs of what sums of feature maps need, if there are sums."""
+    if not spec.keep_words:
+        return 0
+    kept = _blocks(spec.keep_words, spec.scalers * spec.core.act_bits, technology)
+    return kept + 2 * spec.scalers * _blocks(spec.term_count, spec.term_bits, technology)
 
 
 def _rams(spec: SocSpec, technology: str) -> int:

@@ -29,7 +29,7 @@ SLICES = (8, 4, 2, 1)
 CHUNKS = (256, 128, 64, 32, 16, 8, 4)
 #: Part of a chip's LUTs and flip-flops that can be filled and still be routed.
 FILLED = 0.9
-#: Arrays of less than this part of the largest that fits are not looked at.
+#: Arrays of less than this part of the largest that fits are looked at when no other will do.
 PART = 0.2
 
 
@@ -133,11 +133,36 @@ def _best(
             f"about {least.luts:,} LUTs for {device.luts:,} and {least.ff:,} flip-flops for "
             f"{device.ff:,}, of which {FILLED:.0%} can be used"
         )
-    largest = max(core.outputs * core.lanes for _, core, _ in fitting)
-    sized, refused = [], []
-    for _, core, shape in fitting:
-        if core.outputs * core.lanes < PART * largest:
-            continue
+
+    def products(array: tuple[Estimate, CoreSpec, EngineShape]) -> int:
+        return array[1].outputs * array[1].lanes
+
+    least = PART * max(products(a) for a in fitting)
+    refused: list[tuple[int, str]] = []
+    sized = _with_memories(board, [a for a in fitting if products(a) >= least], program_of, refused)
+    if not sized:
+        rest = [a for a in fitting if products(a) < least]
+        sized = _with_memories(board, rest, program_of, refused)
+    if not sized:
+        raise BuildError(f"{name} cannot fit the {device.name} of {board.name}: {min(refused)[1]}")
+
+    def cost(one: Sized) -> tuple[int, int, int]:
+        expected = estimate(one.spec, device.technology)
+        return one.cycles, expected.luts, expected.ram
+
+    return min(sized, key=cost)
+
+
+def _with_memories(
+    board: Board, arrays: list[tuple[Estimate, CoreSpec, EngineShape]], program_of: Any,
+    refused: list[tuple[int, str]],
+) -> list[Sized]:  # fmt: skip
+    """Return every engine around arrays whose memories fit; say why the others do not.
+
+    `refused` is given the block RAMs that each would take, and a clause.
+    """
+    device, sized = board.device, []
+    for _, core, shape in arrays:
         program = program_of(shape)
         for chunk in CHUNKS:
             try:
@@ -148,21 +173,11 @@ def _best(
             memories = network_memories(spec, device.technology)
             blocks = sum(memories.values())
             if blocks > device.ram:
-                refused.append((blocks, _need(program, memories)))
+                need = f"it would take {_need(program, memories)}, and there are {device.ram}"
+                refused.append((blocks, need))
             else:
                 sized.append(Sized(spec, program))
-    if not sized:
-        blocks, need = min(refused)
-        raise BuildError(
-            f"{name} cannot fit the {device.name} of {board.name}: it would take {need}, and there "
-            f"are {device.ram}"
-        )
-
-    def cost(one: Sized) -> tuple[int, int, int]:
-        expected = estimate(one.spec, device.technology)
-        return one.cycles, expected.luts, expected.ram
-
-    return min(sized, key=cost)
+    return sized
 
 
 def _uart(board: Board) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mulfree import emit
 from mulfree.files import write_text
+from mulfree.soc.bus import ADDRESS_BITS
 from mulfree.soc.system import SystemSpec
 from mulfree_boards.board import Board, ZynqPorts
 from mulfree_lab.synthesis import Job, Synthesizer
@@ -50,7 +51,7 @@ PSU = ZynqPorts(
 
 SYSTEM, SHELL = "mulfree_soc", "mulfree_shell"
 #: Bytes that the system decodes.
-RANGE = 1 << 20
+RANGE = 4 << ADDRESS_BITS
 #: A port's interface by the start of its name -> Vivado's name of the bus.
 _BUSES = {
     "s_axi": "xilinx.com:interface:aximm:1.0",

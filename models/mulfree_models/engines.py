@@ -10,14 +10,19 @@ from mulfree.engine.layers import TAPS, EngineShape
 from mulfree.spec import Spec, SpecError
 from mulfree.units.core import CoreSpec
 
-#: What an engine is where nothing else is said; the largest network of MLPerf Tiny fits.
+#: What an engine is where nothing else is said. Its memories are the largest: a program says how
+#: much of them it needs.
 DEFAULTS: dict[str, Any] = {
     "kind": "lutna",
     "outputs": 16,
     "lanes": 36,
     "scalers": 4,
     "rounding": "double",
-    "program_words": 1 << 18,
+    "channels": 4096,
+    "map_words": 1 << 16,
+    "keep_words": 1 << 16,
+    "left_shift": 30,
+    "program_words": 1 << 20,
 }
 
 

@@ -629,6 +629,7 @@ class _Lowering:
 
     def pool_layer(self, d: PoolDraft, source: FeatureMap, target: FeatureMap) -> MaxPool:
         """Return the layer of a maximum pool; sub-windows of larger ones overlap."""
+        stride = _used_stride(d)
         offsets = [sorted({min(at, max(k - 3, 0)) for at in range(0, k, 3)}) for k in d.kernel]
         return MaxPool(
             name=d.name,
@@ -636,8 +637,8 @@ class _Lowering:
             target=target,
             rows=min(d.kernel[0], 3),
             columns=min(d.kernel[1], 3),
-            stride_y=d.stride[0],
-            stride_x=d.stride[1],
+            stride_y=stride[0],
+            stride_x=stride[1],
             origin_y=d.origin[0],
             origin_x=d.origin[1],
             windows=tuple((y, x) for y in offsets[0] for x in offsets[1]),
@@ -649,7 +650,7 @@ class _Lowering:
         self, d: ConvDraft, source: FeatureMap, target: FeatureMap | None, keeps: dict[str, int]
     ) -> Conv:
         """Return the layer of a convolution."""
-        shape = self.shape
+        shape, stride = self.shape, _used_stride(d)
         self.check_sums(d)
         tiling = Tiling.of(d.weights, d.groups, d.dilation, self.places(d.source), shape)
         residual = None
@@ -663,8 +664,8 @@ class _Lowering:
             width=d.size[1],
             channels=len(d.weights),
             mode=tiling.mode,
-            stride_y=d.stride[0],
-            stride_x=d.stride[1],
+            stride_y=stride[0],
+            stride_x=stride[1],
             origin_y=d.origin[0],
             origin_x=d.origin[1],
             windows=tiling.windows,
@@ -744,6 +745,15 @@ class _Lowering:
                 f"layer {d.name!r} needs parameters for {groups} channels, "
                 f"but the engine has {shape.channels}"
             )
+
+
+def _used_stride(d: Draft) -> tuple[int, int]:
+    """Return a layer's stride, 1 where there is no second place to go to.
+
+    A pool over a whole map says the map's size, which may be more than the engine can step.
+    """
+    y, x = (step if size > 1 else 1 for step, size in zip(d.stride, d.size, strict=True))
+    return y, x
 
 
 def _rounded_once(multiplier: Array, shift: Array) -> Array:

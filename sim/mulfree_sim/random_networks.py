@@ -265,7 +265,7 @@ def one_pixel(shape: EngineShape, rng: Rng) -> Program:
     return program(shape, [layer], source)
 
 
-#: Every kind of network that the bench tries.
+#: Every kind of network that the bench tries; `residual` where an engine can keep something.
 KINDS = {
     f.__name__: f
     for f in (

@@ -87,7 +87,7 @@ def test_script_connects_what_is_there(tclsh, project):
     # The clock, the reset and the bus are connected to our block, and the interrupt from it.
     pins = set(re.findall(r"get_bd_(?:intf_)?pins mulfree/(\w+)", text))
     assert pins == {"aclk", "aresetn", "s_axi", "interrupt"}
-    assert f"-offset 0x{board.zynq.base:08X} -range 1024K" in text
+    assert f"-offset 0x{board.zynq.base:08X} -range 4096K" in text
     assert f"{{{board.clock_hz / 1e6:g}}}" in text or f" {board.clock_hz / 1e6:g}" in text
 
 

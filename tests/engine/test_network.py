@@ -92,6 +92,7 @@ STREAMED = [
     "engine",
     [
         spec(chunk=16),
+        spec(chunk=16, keep_words=0),
         pytest.param(
             spec(PoTSpec(outputs=8, lanes=18, act_bits=6), chunk=7, scalers=4, rounding="single"),
             marks=pytest.mark.slow,
@@ -119,6 +120,7 @@ STREAMED = [
     ],
     ids=[
         "small",
+        "without sums",
         "pot, two slices a clock",
         "two powers",
         "lutna",

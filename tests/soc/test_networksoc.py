@@ -42,14 +42,14 @@ WIDE = small(
     ("parameters", "message"),
     [
         ({"core": BaselineSpec(outputs=4, lanes=10)}, "lanes must be 9, 18, 36 or 72, not 10"),
-        ({"map_words": 4097}, "map_words must be at most 4096 behind a bus, not 4097"),
+        ({"map_words": 16385}, "map_words must be at most 16384 behind a bus, not 16385"),
         (
-            {"core": BaselineSpec(outputs=8, lanes=72), "scalers": 8, "map_words": 2049},
-            "map_words must be at most 2048 behind a bus, not 2049",
+            {"core": BaselineSpec(outputs=8, lanes=72), "scalers": 8, "map_words": 8193},
+            "map_words must be at most 8192 behind a bus, not 8193",
         ),
         (
-            {"program_words": 65537},
-            "program_words must be at most 65536 behind a bus, not 65537",
+            {"program_words": 262145},
+            "program_words must be at most 262144 behind a bus, not 262145",
         ),
         ({"program": "stream"}, "program must be memory behind a bus, not 'stream'"),
         ({"bridge": "spi"}, "bridge must be one of uart, wishbone, axilite, not 'spi'"),

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -136,8 +136,14 @@ class Drain(wiring.Component):
             ]
             own.append(scaler.out)
         at = ready + geometry.scaler.latency
-        self._add(m, own, at, valid)
-        m.d.comb += self.valid.eq(valid[latency])
+        alone = delayed(m, Cat(*own), self.ADD, "alone")
+        finished = alone
+        if geometry.keep_words:
+            finished = Mux(layer.add, self._sums(m, own, at, valid), alone)
+        m.d.comb += [
+            self.payload.eq(register(m, finished, "chosen")),
+            self.valid.eq(valid[latency]),
+        ]
         return m
 
     def _walk(self, m: Module) -> _Walk:
@@ -150,12 +156,14 @@ class Drain(wiring.Component):
         busy = Signal()
         fills = Signal()
         fill_end = geometry.scaler.fill_clocks - 1
-        clock = Signal(range(fill_end + 1))  # of a row's filling
-        left = Signal.like(layer.pixels)  # of the map, for this group
-        piece = Signal(range(max(geometry.pieces, 2)))
-        row, group_row = Signal(range(geometry.rows)), Signal(range(geometry.rows))
+        clock = Signal(range(fill_end + 1), reset_less=True)  # of a row's filling
+        left = Signal.like(layer.pixels, reset_less=True)  # of the map, for this group
+        piece = Signal(range(max(geometry.pieces, 2)), reset_less=True)
+        row, group_row = (
+            Signal(range(geometry.rows), name=n, reset_less=True) for n in ("row", "group_row")
+        )
         pixel_end, chunk_end = Signal(), Signal()
-        group_end = Signal()  # `left` is 1
+        group_end = Signal(reset_less=True)  # `left` is 1
         last_piece = Signal.like(piece)
         m.d.sync += last_piece.eq(layer.pieces - 1)
         m.d.comb += [
@@ -204,8 +212,8 @@ class Drain(wiring.Component):
             m.d.sync += fills.eq(1)
         return _Walk(busy, fills & (clock == 0), piece, row)
 
-    def _add(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> None:
-        """Add the kept activations where the layer asks for it, and keep what it is to keep.
+    def _sums(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> Value:
+        """Return the sums with the kept activations, and keep what the layer is to keep.
 
         Edges behind the scalers' outputs: 1 and 2 look up the terms, 3 adds, 4 clamps.
         """
@@ -217,7 +225,9 @@ class Drain(wiring.Component):
         term_write = pulses(m, self.term_write, 1, "term_write_q")[1]
         term_address = register(m, self.term_address, "term_address_q")
         terms_given = register(m, self.term, "terms_given")
-        read_at, write_at = (Signal(geometry.keep_bits, name=n) for n in ("read_at", "write_at"))
+        read_at, write_at = (
+            Signal(geometry.keep_bits, name=n, reset_less=True) for n in ("read_at", "write_at")
+        )
         # Asked for two edges before the layer's own activations are there.
         with m.If(valid[at - 2]):
             m.d.sync += read_at.eq(read_at + 1)
@@ -246,11 +256,9 @@ class Drain(wiring.Component):
             within = Mux(total > layer.sum_high, layer.sum_high, total)
             sum_ = Mux(total < layer.sum_low, layer.sum_low, within)[:bits]
             sums.append(register(m, sum_, f"sum_{lane}"))
-        alone = delayed(m, Cat(*own), self.ADD, "alone")
-        chosen = register(m, Mux(layer.add, Cat(*sums), alone), "chosen")
         m.d.comb += [
-            self.payload.eq(chosen),
             write.addr.eq(write_at),
-            write.data.eq(chosen),
+            write.data.eq(self.payload),
             write.en.eq(valid[-1] & layer.keep),
         ]
+        return Cat(*sums)

@@ -31,7 +31,7 @@ class Geometry(Spec):
     channels: int = integer(128, 1, 4096, "output channels of the widest layer")
     map_words: int = integer(2048, 4, 65536, "words of each of the nine banks of feature maps")
     keep_words: int = integer(
-        4096, 2, 65536, "words of the residual memory, each of `scalers` activations"
+        4096, 0, 65536, "words of the residual memory, each of `scalers` activations; 0: no sums"
     )
     program: str = choice(
         "memory", ("memory", "stream"), "layers and weights: a memory inside, or a stream"
@@ -63,6 +63,7 @@ class Geometry(Spec):
             ),
             f"act_bits must be at most 8, not {core.act_bits}": core.act_bits <= 8,
             "weights must be loadable, not constant": core.loadable,
+            "keep_words must be 0 or at least 2, not 1": self.keep_words != 1,
             f"acc_bits must be at least the dot product's {core.dot_bits}, not {self.acc_bits}": (
                 self.acc_bits >= core.dot_bits
             ),
@@ -91,7 +92,7 @@ class Geometry(Spec):
     @property
     def keep_bits(self) -> int:
         """Width of an address in the residual memory."""
-        return ceil_log2(self.keep_words)
+        return ceil_log2(max(self.keep_words, 2))
 
     @property
     def pieces(self) -> int:

@@ -397,13 +397,19 @@ class Writer(wiring.Component):
         words, many = geometry.map_bits, geometry.piece_slices
         m.submodules.walker = walker = Walker(geometry)
         begin = delayed(m, self.start, 1, "begin")  # when the saved place is the first
-        piece = Signal.like(layer.pieces)
-        left = Signal.like(layer.pixels)  # of the group
-        groups = Signal.like(layer.groups)  # left
-        group_slice, slice_ = Signal.like(layer.to_slices), Signal.like(layer.to_slices)
-        group_bank, bank = Signal(4), Signal(4)
-        within = Signal(range(geometry.core.outputs // geometry.slice + many))
-        pixel_end, group_end, last_group = Signal(), Signal(), Signal()
+        piece = Signal.like(layer.pieces, reset_less=True)
+        left = Signal.like(layer.pixels, reset_less=True)  # of the group
+        groups = Signal.like(layer.groups, reset_less=True)  # left
+        group_slice, slice_ = (
+            Signal.like(layer.to_slices, name=n, reset_less=True) for n in ("group_slice", "slice_")
+        )
+        group_bank, bank = (Signal(4, name=n, reset_less=True) for n in ("group_bank", "bank"))
+        most = geometry.core.outputs // geometry.slice + many
+        within = Signal(range(most), reset_less=True)
+        pixel_end = Signal()
+        group_end, last_group = (
+            Signal(name=n, reset_less=True) for n in ("group_end", "last_group")
+        )
         last_piece = Signal.like(piece)
         m.d.sync += [last_piece.eq(layer.pieces - 1), last_group.eq(groups == 1)]
         m.d.comb += [

@@ -1,4 +1,8 @@
-"""Registers in a row, without reset: what the engine's datapath is cut up by."""
+"""Registers in a row, without reset: what the engine's datapath is cut up by.
+
+In the whole engine a reset reaches only what says that something is under way. What a layer's begin
+sets, or the edge before its use, goes without: a wire to everything is a large engine's longest.
+"""
 
 from typing import Any
 

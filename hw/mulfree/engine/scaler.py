@@ -151,7 +151,8 @@ class Scaler(wiring.Component):
         halves = tree.value >> (spec.requantizer.multiplier_bits - 1)
         rounded = register(m, ((halves + half) >> 1)[: spec.acc_bits + 2].as_signed(), "rounded")
         scaled = register(m, rounded >> delayed(m, right, 2, "right_scale"), "scaled")
-        m.d.sync += self.out.eq(lane.clamped(register(m, lane.placed(scaled), "placed")))
+        placed = register(m, lane.placed(scaled), "placed")
+        m.d.comb += self.out.eq(register(m, lane.clamped(placed), "clamped"))
         return m
 
     def _half(self, right: Any, negative: Any) -> Any:

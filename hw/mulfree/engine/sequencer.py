@@ -104,7 +104,7 @@ class Sequencer(wiring.Component):
             kind: pulses(m, given[kind], PROGRAM_LATENCY, f"{kind}_due")[-1] for kind in kinds
         }
         ended = pulses(m, ends, PROGRAM_LATENCY, "ends_due")[-1]
-        pc = Signal(geometry.program_bits)
+        pc = Signal(geometry.program_bits, reset_less=True)
         asked = Cat(given.values()).any()
         if geometry.streamed:
             m.d.comb += self.asking.eq(Cat(asks.values()).any())
@@ -193,10 +193,10 @@ class Sequencer(wiring.Component):
         geometry = self._geometry
         heads, beats = geometry.words(geometry.tile_layout), geometry.core.load_beats
         group_pc = Signal.like(pc)
-        count = Signal(range(max(beats, heads)))
+        count = Signal(range(max(beats, heads)), reset_less=True)
         asked = Signal()  # and not begun
         back, starts, weights, loads = (
-            Signal(name=n) for n in ("back", "starts", "weights", "loads")
+            Signal(name=n, reset_less=True) for n in ("back", "starts", "weights", "loads")
         )
         begin = Signal()
         with m.If(ask & ~over):
@@ -255,23 +255,30 @@ class Sequencer(wiring.Component):
         }
         words = Signal(range(max(sizes.values()) + PROGRAM_LATENCY + 1))
         records = Signal(max(len(self.row_address), geometry.core.act_bits) + 1)
-        clock = Signal(range(delays.gap))  # of the gap
-        since = Signal(range(delays.load + 1))  # the next tile was asked for
-        loads = Signal()  # that tile comes with weights
-        tile, group = Signal.like(layer.tiles), Signal.like(layer.groups)
-        left = Signal.like(layer.pixels)  # of the map, from the chunk's first on
+        clock = Signal(range(delays.gap), reset_less=True)  # of the gap
+        since = Signal(range(delays.load + 1), reset_less=True)  # the next tile was asked for
+        loads = Signal(reset_less=True)  # that tile comes with weights
+        tile = Signal.like(layer.tiles, reset_less=True)
+        group = Signal.like(layer.groups, reset_less=True)
+        left = Signal.like(layer.pixels, reset_less=True)  # of the map, from the chunk's first on
         free = Signal(2, init=2)  # sets of accumulators
         take = Signal()
         m.d.sync += free.eq(free - take + self.freed)
 
-        tile_end, group_end, layer_end, pixel_end = Signal(), Signal(), Signal(), Signal()
+        group_end, layer_end, pixel_end = Signal(), Signal(), Signal()
         #: This chunk is the map's last, and its last pixel; the same of the map's first chunk and
-        #: of the next one.
-        map_end, last_pixel = Signal(), Signal.like(self.pixel)
-        ends_first, last_first = Signal(), Signal.like(self.pixel)
-        ends_next, last_next = Signal(), Signal.like(self.pixel)
+        #: of the next one. A chunk's first step is next: `starts`.
+        map_end, ends_first, ends_next, tile_end, single, last_group, starts = (
+            Signal(name=n, reset_less=True)
+            for n in (
+                "map_end", "ends_first", "ends_next", "tile_end", "single", "last_group", "starts",
+            )
+        )  # fmt: skip
+        last_pixel, last_first, last_next = (
+            Signal.like(self.pixel, name=n, reset_less=True)
+            for n in ("last_pixel", "last_first", "last_next")
+        )
         rest = Signal.like(left)  # behind this chunk
-        single, last_group = Signal(), Signal()
         last_tile, group_count = Signal.like(tile), Signal.like(group)
         m.d.comb += [
             group_end.eq(tile_end & map_end),
@@ -279,7 +286,6 @@ class Sequencer(wiring.Component):
             pixel_end.eq(self.pixel == last_pixel),
             self.first.eq(tile == 0),
         ]
-        starts = Signal()  # a chunk's first step is next
         # Tiles and groups change in gaps, which are long enough for a register or two.
         m.d.sync += [
             single.eq(layer.tiles == 1),

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from amaranth.hdl import C, Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import (
+    C,
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    DomainRenamer,
+    Module,
+    Mux,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import crc, memory, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
@@ -20,7 +31,7 @@ from mulfree.formats import PowerOfTwo
 from mulfree.soc.bus import RegisterFile
 from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
-from mulfree.soc.system import Access, Reply, System, SystemSpec, target_of
+from mulfree.soc.system import OFFSET_BITS, Access, Reply, System, SystemSpec, target_of
 from mulfree.soc.windows import BANK_WORDS, image_size, pieces_of
 from mulfree.spec import SpecError
 from mulfree.units.lutna import LutNASpec
@@ -117,7 +128,7 @@ class NetworkSocSpec(NetworkSpec, SystemSpec):
             "left_shift": program.left_shift,
             "channels": max(program.channels, 1),
             "map_words": max(program.map_words, 4),
-            "keep_words": max(program.keep_words, 2),
+            "keep_words": program.keep_words and max(program.keep_words, 2),
         }
         own = {f.name for f in dataclasses.fields(NetworkSpec)}
         values = needed | values
@@ -197,18 +208,18 @@ class CheckSums(wiring.Component):
     offset, word : In
         The word's number in its window, and the word.
     valid, beat : In
-        Half a word goes into the check sum, on each of `BEATS` edges: 0 that of the number.
+        Half a word goes into the check sum, on each of `BEATS` edges: 0 and 1 those of the number.
     program, input, output : Out(32)
         The CRCs, two edges after their last word.
     """
 
     NONE, PROGRAM, INPUT, OUTPUT = range(4)
-    BEATS = 3
+    BEATS = 4
 
     kind: In(2)
     begin: In(1)
     forget: In(1)
-    offset: In(16)
+    offset: In(OFFSET_BITS)
     word: In(32)
     valid: In(1)
     beat: In(2)
@@ -221,10 +232,11 @@ class CheckSums(wiring.Component):
         m = Module()
         m.submodules.crc = total = crc.Processor(CRC32_ISO_HDLC(data_width=16))
         before, complete = Signal.like(self.kind), Signal()
+        number = Value.cast(self.offset) | C(0, 32)
         first = self.beat == 0
         m.d.comb += [
             total.valid.eq(self.valid),
-            total.data.eq(Cat(self.offset, self.word).word_select(self.beat, 16)),
+            total.data.eq(Cat(number, self.word).word_select(self.beat, 16)),
             total.start.eq(self.valid & first & ((self.kind != before) | self.begin)),
         ]
         m.d.sync += complete.eq(self.valid & (self.beat == self.BEATS - 1))
@@ -253,10 +265,12 @@ class NetworkSoc(System):
     def engine(self, m: Module, registers: RegisterFile, access: Access) -> Reply:
         """Connect the engine's memories, the check sums and the registers."""
         network = self.spec.network.component()
-        #: In a register: thousands of others hang on it.
-        abort = Signal()
+        # The engine's reset comes from a register, as it goes far; an abort is one, too.
+        abort = Signal(init=1)
         m.d.sync += abort.eq(registers.control__abort)
-        m.submodules.network = ResetInserter(abort)(network)
+        m.domains.engine = ClockDomain("engine", local=True)
+        m.d.comb += [ClockSignal("engine").eq(ClockSignal()), ResetSignal("engine").eq(abort)]
+        m.submodules.network = DomainRenamer("engine")(network)
         m.submodules.check_sums = check_sums = CheckSums()
         to_program, to_data, ready = Signal(), Signal(), Signal()
         write = ready & access.write

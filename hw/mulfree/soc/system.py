@@ -171,7 +171,9 @@ class System(wiring.Component):
             write=bus.we,
             data=bus.dat_w,
             sel=bus.sel,
-            to={n: window == w.offset >> 18 for n, w in register_map().windows.items()},
+            to={
+                n: window == w.offset // 4 >> OFFSET_BITS for n, w in register_map().windows.items()
+            },
             offset=bus.adr[:OFFSET_BITS],
         )
         reply = self.engine(m, registers, access)

@@ -1,7 +1,7 @@
 """What a host writes to a network engine's windows and reads there, as words of 32 bits.
 
 Board and host form the same check sums: every word that crosses a window counts as its number in
-the window, 16 bits, and then the word itself, so nothing lost, doubled, damaged or misdirected goes
+the window, 32 bits, and then the word itself, so nothing lost, doubled, damaged or misdirected goes
 unseen.
 """
 
@@ -18,7 +18,7 @@ from mulfree.engine.network import NetworkSpec
 from mulfree.engine.program import Program
 
 #: Words of the data window from one bank of feature maps to the next.
-BANK_WORDS = 4096
+BANK_WORDS = 16384
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def output_codes(program: Program, found: Sequence[Words]) -> NDArray[np.int64]:
 def crc(runs: Iterable[Words], before: int = 0) -> int:
     """Return the CRC-32 of words at their places, as the board forms it, behind those `before`."""
     for run in runs:
-        counted = np.zeros(len(run.words), [("offset", "<u2"), ("word", "<u4")])
+        counted = np.zeros(len(run.words), [("offset", "<u4"), ("word", "<u4")])
         counted["offset"] = np.arange(run.offset, run.offset + len(run.words))
         counted["word"] = run.words
         before = zlib.crc32(counted.tobytes(), before)

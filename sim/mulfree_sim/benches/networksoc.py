@@ -110,6 +110,8 @@ async def runs_networks(dut: Any) -> None:
     spec, bus, rng = await start(dut)
     await bus.write(MAP.interrupt_enable.offset, [1])
     for kind in TRIED.get(spec.bridge, TRIED["uart"]):
+        if kind == "residual" and not spec.keep_words:
+            continue
         program = random_program(spec, kind, rng)
         crc = await load(bus, spec, program)
         assert await bus.read(MAP.program_crc.offset) == [crc]

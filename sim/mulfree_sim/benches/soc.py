@@ -53,7 +53,7 @@ async def identifies(dut) -> None:
     count = MAP.data_size.offset // 4 + 1
     words = await bus.read(0, count)
     assert words == [
-        0x4D554C46, 0x10001, spec.target.engine, spec.target.shape, spec.target.limits,
+        0x4D554C46, 0x20000, spec.target.engine, spec.target.shape, spec.target.limits,
         spec.program_words, spec.data_words,
     ]  # fmt: skip
     sizes = {MAP.program.offset: spec.program_words, MAP.data.offset: spec.data_words}
