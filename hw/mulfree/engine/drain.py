@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -212,7 +212,7 @@ class Drain(wiring.Component):
             m.d.sync += fills.eq(1)
         return _Walk(busy, fills & (clock == 0), piece, row)
 
-    def _sums(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> Value:
+    def _sums(self, m: Module, own: list[Any], at: int, valid: list[Any]) -> Any:
         """Return the sums with the kept activations, and keep what the layer is to keep.
 
         Edges behind the scalers' outputs: 1 and 2 look up the terms, 3 adds, 4 clamps.

@@ -128,7 +128,7 @@ class NetworkSocSpec(NetworkSpec, SystemSpec):
             "left_shift": program.left_shift,
             "channels": max(program.channels, 1),
             "map_words": max(program.map_words, 4),
-            "keep_words": program.keep_words and max(program.keep_words, 2),
+            "keep_words": program.keep_words + program.keep_words % 2,
         }
         own = {f.name for f in dataclasses.fields(NetworkSpec)}
         values = needed | values

@@ -169,6 +169,6 @@ def _spec_of(program: Program) -> Spec | None:
         f"weight_bits={shape.weight.bits},act_bits={shape.act.bits},rounding={shape.rounding},"
         f"acc_bits={shape.acc_bits},left_shift={shape.left_shift},"
         f"channels={max(shape.channels, 1)},"
-        f"map_words={max(shape.map_words, 4)},keep_words={shape.keep_words and max(shape.keep_words, 2)}"
+        f"map_words={max(shape.map_words, 4)},keep_words={shape.keep_words + shape.keep_words % 2}"
     )
     return read_engine(text)[1]
