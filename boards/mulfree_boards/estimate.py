@@ -95,6 +95,9 @@ class _NetworkLine:
 _NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
 
 
+#: On Gowin a flip-flop whose input is no LUT's output takes the LUT beside it: places that a network
+#: engine needs, for one of its LUT equivalents.
+_GOWIN_PLACES = 1.23
 #: LUT equivalents of a scaler that are for sums of feature maps.
 _SUMS = 175
 #: Memories of 16 × 4 in LUT-NA's tables, for a product.
@@ -155,6 +158,8 @@ def _network(spec: NetworkSocSpec, technology: str) -> Estimate:
         of_core = _TABLES * products if spec.core.unit == "lutna" else 0
         registers += round(6 * (memories * spec.scalers + of_core))
     share = _LINES[technology][0].base / _LINES["ecp5"][0].base
+    if technology == "gowin":
+        share *= _GOWIN_PLACES
     return Estimate(
         luts=round(share * luts.at(spec, products * in_luts, in_memory)),
         ff=registers,

@@ -7,17 +7,21 @@ from typing import Any
 
 from mulfree.catalog import KINDS, UNITS, spec_class
 from mulfree.engine.layers import TAPS, EngineShape
+from mulfree.engine.network import NetworkSpec
+from mulfree.engine.program import Program
 from mulfree.spec import Spec, SpecError
 from mulfree.units.core import CoreSpec
 
-#: What an engine is where nothing else is said. Its memories are the largest: a program says how
-#: much of them it needs.
+#: What an engine is where nothing else is said.
 DEFAULTS: dict[str, Any] = {
     "kind": "lutna",
     "outputs": 16,
     "lanes": 36,
     "scalers": 4,
     "rounding": "double",
+}
+#: What is largest where nothing is said: a program says how much of it it needs.
+ROOM: dict[str, int] = {
     "channels": 4096,
     "map_words": 1 << 16,
     "keep_words": 1 << 16,
@@ -45,15 +49,11 @@ def engine(text: str = "") -> tuple[EngineShape, Spec | None]:
     SpecError
         A name is unknown or a value breaks a rule.
     """
-    values = dict(DEFAULTS)
+    values = DEFAULTS | ROOM
     if text.endswith(".json"):
         spec = _from_file(Path(text))
         return EngineShape.of(spec), spec
-    for pair in filter(None, text.split(",")):
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise SpecError(f"engine must be pairs name=value, not {pair!r}")
-        values[name.strip().replace("-", "_")] = _value(value.strip())
+    values |= _pairs(text)
     kind = values.pop("kind")
     if kind not in KINDS:
         raise SpecError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
@@ -71,6 +71,27 @@ def engine(text: str = "") -> tuple[EngineShape, Spec | None]:
     }  # fmt: skip
     _check_names(values, {f.name for f in dataclasses.fields(EngineShape)} - set(shape))
     return EngineShape(**shape, **values), None
+
+
+def fitted(spec: NetworkSpec, text: str, program: Program) -> NetworkSpec:
+    """Return an engine of a text with no more than a program needs of what the text does not say.
+
+    What an engine has room for can cost clocks: a left shift is a register on the way.
+    """
+    if text.endswith(".json"):
+        return spec
+    given = _pairs(text)
+    return dataclasses.replace(spec, **{n: v for n, v in program.least.items() if n not in given})
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    values = {}
+    for pair in filter(None, text.split(",")):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SpecError(f"engine must be pairs name=value, not {pair!r}")
+        values[name.strip().replace("-", "_")] = _value(value.strip())
+    return values
 
 
 def _of_network(core: CoreSpec, values: dict[str, Any]) -> tuple[EngineShape, Spec]:

@@ -157,6 +157,16 @@ class Program:
             "keep_words": self.keep_words,
         }
 
+    @property
+    def least(self) -> dict[str, int]:
+        """The least that an engine's Spec can say of what this program needs room in."""
+        return {
+            "left_shift": self.left_shift,
+            "channels": max(self.channels, 1),
+            "map_words": max(self.map_words, 4),
+            "keep_words": self.keep_words + self.keep_words % 2,
+        }
+
     def check_runs_on(self, engine: EngineShape) -> None:
         """Check that an engine is what this program is laid out for, and has room for it.
 

@@ -125,10 +125,7 @@ class NetworkSocSpec(NetworkSpec, SystemSpec):
             "acc_bits": shape.acc_bits,
             "scalers": shape.scalers,
             "rounding": shape.rounding,
-            "left_shift": program.left_shift,
-            "channels": max(program.channels, 1),
-            "map_words": max(program.map_words, 4),
-            "keep_words": program.keep_words + program.keep_words % 2,
+            **program.least,
         }
         own = {f.name for f in dataclasses.fields(NetworkSpec)}
         values = needed | values

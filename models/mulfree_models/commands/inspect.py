@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mulfree.engine.layers import Conv, EngineShape, Layer
+from mulfree.engine.network import NetworkSpec
 from mulfree.engine.program import Program
 from mulfree.spec import Spec
 from mulfree_models.commands.models import (
@@ -19,6 +20,7 @@ from mulfree_models.commands.models import (
     read_engine,
     read_network,
 )
+from mulfree_models.engines import fitted
 
 
 def layer_facts(layer: Layer, shape: EngineShape) -> dict[str, Any]:
@@ -113,6 +115,8 @@ def command(network: Path, engine: str, as_json: bool) -> None:
         else:
             # The hardware of the default engine is not that of the program.
             spec = _spec_of(program)
+    if isinstance(spec, NetworkSpec):
+        spec = fitted(spec, engine, program)
     facts = network_facts(program, spec)
     if as_json:
         click.echo(json.dumps(facts))
@@ -167,8 +171,6 @@ def _spec_of(program: Program) -> Spec | None:
     text = (
         f"kind={kind},outputs={shape.outputs},lanes={shape.lanes},scalers={shape.scalers},"
         f"weight_bits={shape.weight.bits},act_bits={shape.act.bits},rounding={shape.rounding},"
-        f"acc_bits={shape.acc_bits},left_shift={shape.left_shift},"
-        f"channels={max(shape.channels, 1)},"
-        f"map_words={max(shape.map_words, 4)},keep_words={shape.keep_words + shape.keep_words % 2}"
+        f"acc_bits={shape.acc_bits}"
     )
     return read_engine(text)[1]
