@@ -29,6 +29,10 @@ RUNS = {
         "LUT-NA, 8 × 8 bits, double-buffered",
         f"{ARRAY} --kind lutna --double-buffer {TARGETS}",
     ),
+    "lutna_8x8_ice40": (
+        "LUT-NA, 8 × 8 bits, no block RAM",
+        f"{ARRAY} --kind lutna --tables activations --target ice40 --json",
+    ),
     "lutna_6x6": (
         "LUT-NA, 6 × 6 bits",
         f"{ARRAY} --kind lutna --act-bits 6 --weight-bits 6 {TARGETS}",
