@@ -95,9 +95,10 @@ class _NetworkLine:
 _NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
 
 
-#: On Gowin a flip-flop whose input is no LUT's output takes the LUT beside it: places that a network
-#: engine needs, for one of its LUT equivalents.
-_GOWIN_PLACES = 1.23
+#: LUTs and flip-flops that a network engine takes when it is placed, for one of its synthesised ones:
+#: on ECP5 carry chains have a beginning and an end of their own, and the boards' flow keeps registers
+#: apart that are equal; on Gowin a flip-flop whose input is no LUT's output takes the LUT beside it.
+_PLACED = {"ecp5": (1.15, 1.12), "gowin": (1.23, 1)}
 #: LUT equivalents of a scaler that are for sums of feature maps.
 _SUMS = 175
 #: Memories of 16 × 4 in LUT-NA's tables, for a product.
@@ -158,11 +159,10 @@ def _network(spec: NetworkSocSpec, technology: str) -> Estimate:
         of_core = _TABLES * products if spec.core.unit == "lutna" else 0
         registers += round(6 * (memories * spec.scalers + of_core))
     share = _LINES[technology][0].base / _LINES["ecp5"][0].base
-    if technology == "gowin":
-        share *= _GOWIN_PLACES
+    placed = _PLACED.get(technology, (1, 1))
     return Estimate(
-        luts=round(share * luts.at(spec, products * in_luts, in_memory)),
-        ff=registers,
+        luts=round(placed[0] * share * luts.at(spec, products * in_luts, in_memory)),
+        ff=round(placed[1] * registers),
         ram=sum(network_memories(spec, technology).values()),
         error=_NETWORK_ERROR,
     )

@@ -46,12 +46,13 @@ def test_against_the_large_board():
     assert found.ram == 26
 
 
-#: Outputs, slice, scalers, lanes loaded at once, then as above: synthesised.
+#: Outputs, slice, scalers, lanes loaded at once, then LUTs, flip-flops and block RAMs of a ULX3S's
+#: system as nextpnr packs it (TRELLIS_COMB, TRELLIS_FF, DP16KD).
 NETWORKS = [
-    (4, 1, 1, 1, (9554, 7678, 19)),
-    (4, 1, 4, 3, (11897, 10653, 25)),
-    (8, 2, 2, 1, (19554, 16184, 27)),
-    (8, 2, 8, 3, (24091, 23040, 41)),
+    (4, 1, 1, 1, (10797, 8361, 19)),
+    (4, 1, 4, 3, (13560, 11827, 25)),
+    (8, 2, 2, 1, (22353, 17546, 27)),
+    (8, 2, 8, 3, (27630, 25393, 41)),
 ]
 
 
