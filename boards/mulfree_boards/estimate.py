@@ -95,9 +95,9 @@ class _NetworkLine:
 _NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
 
 
-#: LUTs and flip-flops that a network engine takes when it is placed, for one of its synthesised ones:
-#: on ECP5 carry chains have a beginning and an end of their own, and the boards' flow keeps registers
-#: apart that are equal; on Gowin a flip-flop whose input is no LUT's output takes the LUT beside it.
+#: LUTs and flip-flops that a network engine takes when it is placed, for one of its synthesised
+#: ones: on ECP5 carry chains have a beginning and an end of their own, and the boards' flow keeps
+#: equal registers apart; on Gowin a flip-flop whose input is no LUT's output takes the LUT beside.
 _PLACED = {"ecp5": (1.15, 1.12), "gowin": (1.23, 1)}
 #: LUT equivalents of a scaler that are for sums of feature maps.
 _SUMS = 175

@@ -1,5 +1,6 @@
 """The `mulfree` command: finds its sub-commands by entry point and loads one when it is called."""
 
+import signal
 import sys
 from importlib.metadata import entry_points
 
@@ -38,6 +39,8 @@ def commands() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    # Whoever ends us ends the tools that we have started, too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = commands.main(prog_name="mulfree", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -160,8 +160,9 @@ def test_flash_calls_the_loader(run, monkeypatch, tmp_path):
     assert (tmp_path / "called").read_text() == f"-b ulx3s --write-flash {file}\n"
 
 
-def test_interrupt_leaves_nothing(tmp_path):
-    """Ctrl-C in the middle of a build: exit code 130, nothing in the folder nor in the cache."""
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_nothing(tmp_path, ends):
+    """Ctrl-C, or SIGTERM, amid a build: exit code 130, nothing in the folder nor in the cache."""
     environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     with subprocess.Popen(
         [tools.executable("mulfree"), "build", "icebreaker", "-o", "out"],
@@ -171,7 +172,7 @@ def test_interrupt_leaves_nothing(tmp_path):
         for line in process.stderr:
             if line.startswith("synthesising"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ends)
         assert process.wait(60) == 130
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / "cache" / "mulfree" / "boards").iterdir()) == []
