@@ -24,6 +24,7 @@ from mulfree_sim.golden import soc as golden
 from mulfree_sim.programs import random_inputs, random_program
 
 MAP = register_map()
+MAJOR = MAP.version.fields["major"].reset
 DRIVER = SOURCES / "driver"
 STRICT = (
     "-std=c11", *WARNINGS, "-Wshadow", "-Wcast-align", "-Wstrict-prototypes",
@@ -192,7 +193,7 @@ class MockBoard:
         target = system.target
         self.registers = {r.offset: 0 for r in MAP.registers.values()} | {
             MAP.id.offset: MAP.id.fields["value"].reset,
-            MAP.version.offset: MAP.version.fields["major"].reset << 16,
+            MAP.version.offset: MAJOR << 16,
             MAP.engine.offset: target.engine,
             MAP.shape.offset: target.shape,
             MAP.limits.offset: target.limits,
@@ -410,7 +411,7 @@ def test_opens_what_a_program_states(session, program):
     [
         ({MAP.id.offset: 0xFFFFFFFF}, "identity"),
         ({MAP.id.offset: 0}, "identity"),
-        ({MAP.version.offset: 0x20000}, "version"),
+        ({MAP.version.offset: (MAJOR + 1) << 16}, "version"),
         ({MAP.version.offset: 7}, "version"),
     ],
 )
@@ -420,9 +421,9 @@ def test_refuses_other_boards(session, mock, lie, result):
 
 
 def test_a_newer_minor_version_will_do(session, mock):
-    mock.lies = {MAP.version.offset: 0x10007}
+    mock.lies = {MAP.version.offset: MAJOR << 16 | 7}
     assert session.discover() == "ok"
-    assert session.device.version == 0x10007
+    assert session.device.version == MAJOR << 16 | 7
 
 
 def mutated(words, at, value):
