@@ -28,8 +28,8 @@ OUTPUTS = (32, 24, 16, 12, 8, 6, 4, 2, 1)
 SLICES = (8, 4, 2, 1)
 CHUNKS = (256, 128, 64, 32, 16, 8, 4)
 #: Part of a chip's LUTs and flip-flops that can be filled and still be routed: of an LFE5U-85F 78 %
-#: were, of an LFE5U-25F 82 % were not.
-FILLED = 0.8
+#: were not, nor 82 % of an LFE5U-25F.
+FILLED = 0.7
 #: Arrays of less than this part of the largest that fits are looked at when no other will do.
 PART = 0.2
 
