@@ -60,7 +60,7 @@ def _chip(part: str) -> Path:
     return Path(f"{part.rpartition('-')[0]}.bin")
 
 
-def steps(part: str, mhz: float) -> list[Step]:
+def steps(part: str, mhz: float, seed: int) -> list[Step]:
     """Return the tools' runs in order."""
     database = Path(os.environ["PRJXRAY_DB_DIR"])
     route, frames, pack = (str(shutil.which(tool)) for tool in TOOLS)
@@ -68,7 +68,8 @@ def steps(part: str, mhz: float) -> list[Step]:
         flow.SYNTHESIS,
         Step("placing and routing",
              (route, "--chipdb", str(Path(os.environ["CHIPDB"]) / _chip(part)), "--json",
-              "top.json", "--freq", f"{mhz:g}", "--timing-allow-fail", "--fasm", "top.fasm"),
+              "top.json", "--freq", f"{mhz:g}", "--seed", str(seed), "--timing-allow-fail",
+              "--fasm", "top.fasm"),
              "nextpnr-xilinx", "route.log"),
         Step("making frames",
              (frames, "--part", part, "--db-root", str(database / FAMILY), "top.fasm",
@@ -99,7 +100,7 @@ def build(
         work = Path(scratch)
         (work / "top.il").write_text(rtlil.convert(Ps7Top(plan.spec), ports=[]))
         (work / "synthesis.ys").write_text(SYNTHESIS)
-        for step in steps(zynq.part, mhz):
+        for step in steps(zynq.part, mhz, plan.seed):
             begin(step.title)
             flow.run(step, work, tick)
         there = presence.cells_under(json.loads((work / "top.json").read_text()))

@@ -128,10 +128,10 @@ def _best(
         raise refusal
     fitting = [a for a in arrays if _has_room(a[0], board)]
     if not fitting:
-        least = min((a[0] for a in arrays), key=lambda e: e.luts)
+        smallest = min((a[0] for a in arrays), key=lambda e: e.luts)
         raise BuildError(
             f"{name} cannot fit the {device.name} of {board.name}: the smallest engine would take "
-            f"about {least.luts:,} LUTs for {device.luts:,} and {least.ff:,} flip-flops for "
+            f"about {smallest.luts:,} LUTs for {device.luts:,} and {smallest.ff:,} flip-flops for "
             f"{device.ff:,}, of which {FILLED:.0%} can be used"
         )
 
@@ -139,11 +139,12 @@ def _best(
         return array[1].outputs * array[1].lanes
 
     least = PART * max(products(a) for a in fitting)
+    sized: list[Sized] = []
     refused: list[tuple[int, str]] = []
-    sized = _with_memories(board, [a for a in fitting if products(a) >= least], program_of, refused)
-    if not sized:
-        rest = [a for a in fitting if products(a) < least]
-        sized = _with_memories(board, rest, program_of, refused)
+    for large in (True, False):
+        if not sized:
+            tried = [a for a in fitting if (products(a) >= least) == large]
+            sized = _with_memories(board, tried, program_of, refused)
     if not sized:
         raise BuildError(f"{name} cannot fit the {device.name} of {board.name}: {min(refused)[1]}")
 

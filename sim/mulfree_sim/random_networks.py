@@ -1,5 +1,6 @@
 """Random networks for the engine's bench: a function for each kind of layer."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -265,7 +266,7 @@ def one_pixel(shape: EngineShape, rng: Rng) -> Program:
     return program(shape, [layer], source)
 
 
-#: Every kind of network that the bench tries; `residual` where an engine can keep something.
+#: Every kind of network that the bench tries.
 KINDS = {
     f.__name__: f
     for f in (
@@ -273,3 +274,8 @@ KINDS = {
         pools, one_pixel,
     )
 }  # fmt: skip
+
+
+def runnable(shape: EngineShape, kinds: Iterable[str] = tuple(KINDS)) -> list[str]:
+    """Return those kinds that an engine has the parts for: sums need a residual memory."""
+    return [kind for kind in kinds if shape.keep_words or kind != residual.__name__]

@@ -298,7 +298,8 @@ command = click.Command(
             type=click.IntRange(0, 2**31 - 1),
             default=1,
             show_default=True,
-            help="where placing begins; another seed may meet a clock that this one misses",
+            help="where placing begins; another seed may meet a clock that this one misses "
+            "(not Vivado's)",
         ),
         click.Option(
             ["-o", "--directory"],

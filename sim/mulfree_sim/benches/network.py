@@ -142,9 +142,7 @@ async def equals_golden(dut: Any) -> None:
     shape = EngineShape.of(spec)
     rng = np.random.default_rng(random.getrandbits(32))
     await start(dut, spec)
-    for kind in ports.settings().get("kinds", random_networks.KINDS):
-        if kind == "residual" and not spec.keep_words:
-            continue
+    for kind in ports.settings().get("kinds", random_networks.runnable(shape)):
         program = random_networks.KINDS[kind](shape, rng)
         codes = rng.integers(shape.act.low, shape.act.high + 1, program.input_shape)
         dut._log.info(f"{kind}: {program.layers[0].name}")
