@@ -136,17 +136,27 @@ SYNTHESIS = Step(
 )  # fmt: skip
 
 
+#: Attributes that Yosys would overlook in RTLIL. What keeps registers from being merged is said of
+#: their wires, and looked for on the cells. That a memory's user never reads where it writes is
+#: looked for where a read port takes a register in, and Amaranth's ports have theirs already: old
+#: data would be kept and chosen by logic around every block. A mask has a bit for each read port.
+AS_SAID = """\
+setattr -set keep 1 a:keep %ci1 t:$dff t:$sdff t:$adff t:$dffe %u %u %u %i
+memory_collect
+setparam -set RD_COLLISION_X_MASK 1'b1 a:no_rw_check r:RD_PORTS=1 %i
+setparam -set RD_COLLISION_X_MASK 2'b11 a:no_rw_check r:RD_PORTS=2 %i
+"""
+
+
 def script(flow: Flow, verilog: Iterable[str] = ()) -> str:
     """Return Yosys' script: ``top.il`` to ``top.json`` and, for simulators, ``netlist.v``.
 
     `verilog` names files of modules that the design instantiates.
     """
-    # Their parameters are known only when the design is. What keeps registers from being merged is
-    # said of their wires, and Yosys looks for it on the cells.
+    # Their parameters are known only when the design is.
     others = "".join(f"read_verilog -defer {name}\n" for name in verilog)
     return (
-        f"{others}read_rtlil top.il\nhierarchy -top top\nproc\n"
-        "setattr -set keep 1 a:keep %ci1 t:$dff t:$sdff t:$adff t:$dffe %u %u %u %i\n"
+        f"{others}read_rtlil top.il\nhierarchy -top top\nproc\n{AS_SAID}"
         f"{flow.synthesis}\nclean\ndelete t:$scopeinfo\n"
         "write_json top.json\nwrite_verilog -noattr netlist.v\n"
     )

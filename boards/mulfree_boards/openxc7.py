@@ -26,8 +26,10 @@ from mulfree_boards.ps7 import Ps7Top
 FAMILY = "zynq7"
 TOOLS = ("nextpnr-xilinx", "fasm2frames", "xc7frames2bit")
 KEPT = ("synthesis.log", "route.log")
-SYNTHESIS = """\
+SYNTHESIS = f"""\
 read_rtlil top.il
+proc
+{flow.AS_SAID}\
 synth_xilinx -family xc7 -flatten -nodsp -top top
 write_json top.json
 """
