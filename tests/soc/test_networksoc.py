@@ -135,7 +135,7 @@ def test_on_wishbone():
     "spec",
     [
         small(bridge="uart", program_words=1024),
-        small(bridge="axilite", core=LutNASpec(outputs=4, lanes=9)),
+        small(bridge="axilite", core=LutNASpec(outputs=4, lanes=9, fill_lanes=3)),
         WIDE,
     ],
     ids=["uart", "axilite", "words of two halves"],

@@ -161,11 +161,13 @@ async def start(dut):
 async def finish(dut, bus) -> dict[str, int]:
     """Wait for the end of a run; return the registers from status on."""
     first, last = MAP.status.offset, MAP.output_crc.offset
-    for _ in range(2000):
+    for _ in range(10_000):
         (status,) = await bus.read(first)
         if MAP.status.fields["done"].of(status):
             break
         await ClockCycles(dut.clk, 50)
+    else:
+        raise AssertionError("the run does not end")
     words = await bus.read(first, (last - first) // 4 + 1)
     return {
         r.name: words[(r.offset - first) // 4]
