@@ -92,7 +92,7 @@ class _NetworkLine:
 
 #: The network engine: LUT equivalents, flip-flops; on other families in the same proportion as
 #: those of `_LINES` to ECP5's.
-_NETWORK = (_NetworkLine(5300, 575, 100, 20, 67.5, 1), _NetworkLine(3470, 780, 60, 20, 52.7, 2))
+_NETWORK = (_NetworkLine(4800, 560, 100, 20, 65.5, 1), _NetworkLine(3130, 660, 60, 20, 50.5, 2))
 
 
 #: LUTs and flip-flops that a network engine takes when it is placed, for one of its synthesised

@@ -49,10 +49,10 @@ def test_against_the_large_board():
 #: Outputs, slice, scalers, lanes loaded at once, then LUTs, flip-flops and block RAMs of a ULX3S's
 #: system as nextpnr packs it (TRELLIS_COMB, TRELLIS_FF, DP16KD).
 NETWORKS = [
-    (4, 1, 1, 1, (10797, 8361, 19)),
-    (4, 1, 4, 3, (13560, 11827, 25)),
-    (8, 2, 2, 1, (22353, 17546, 27)),
-    (8, 2, 8, 3, (27630, 25393, 41)),
+    (4, 1, 1, 1, (10411, 7729, 19)),
+    (4, 1, 4, 3, (12877, 10710, 25)),
+    (8, 2, 2, 1, (21630, 16405, 27)),
+    (8, 2, 8, 3, (26239, 23279, 41)),
 ]
 
 
