@@ -28,6 +28,45 @@ class Bus(wiring.Signature):
         )
 
 
+class BusStage(wiring.Component):
+    """Registers between a bridge and what is far from it; an access takes two clocks longer.
+
+    Members
+    -------
+    near : In(Bus())
+        The bridge's side.
+    far : Out(Bus())
+        The same, where address and data come a clock ahead of `stb`, so that what they mean can be
+        registered, too.
+    """
+
+    near: In(Bus())
+    far: Out(Bus())
+
+    def elaborate(self, platform: object) -> Module:
+        """Let an access through when it has stood for two clocks."""
+        m = Module()
+        near, far = self.near, self.far
+        asked, stands, opens = Signal(), Signal(), Signal()
+        m.d.comb += [
+            asked.eq(near.cyc & near.stb & ~far.ack & ~far.err),
+            far.cyc.eq(near.cyc),
+            far.stb.eq(opens & near.stb),
+            near.ack.eq(far.ack),
+            near.err.eq(far.err),
+            near.dat_r.eq(far.dat_r),
+        ]
+        m.d.sync += [
+            far.adr.eq(near.adr),
+            far.we.eq(near.we),
+            far.sel.eq(near.sel),
+            far.dat_w.eq(near.dat_w),
+            stands.eq(asked),
+            opens.eq(asked & stands),
+        ]
+        return m
+
+
 class RegisterFile(wiring.Component):
     """The registers of the map; a field that hardware has a part in is a port ``REGISTER__FIELD``.
 

@@ -273,7 +273,7 @@ class NetworkSoc(System):
         write = ready & access.write
         there, from_about = self._about(m, access)
         free = ~network.busy & (access.sel.all() | ~access.write)
-        m.d.comb += [
+        m.d.sync += [
             to_program.eq(free & self._program(m, network, access, to_program & write)),
             to_data.eq(free & self._maps(m, network, access, to_data & write)),
         ]

@@ -6,11 +6,11 @@ from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from mulfree.catalog import KINDS
 from mulfree.soc.axi import AxiLite, AxiLiteBridge
-from mulfree.soc.bus import Bus, RegisterFile
+from mulfree.soc.bus import Bus, BusStage, RegisterFile
 from mulfree.soc.program import Target
 from mulfree.soc.registers import register_map
 from mulfree.soc.uart import UartBone
@@ -84,7 +84,7 @@ class Access:
     Members
     -------
     request
-        It waits for an answer; it holds until then, and all the others with it.
+        It waits for an answer; it holds until then. All the others hold since the clock before.
     write, data, sel
         As of the bus.
     to
@@ -162,7 +162,9 @@ class System(wiring.Component):
         """Connect bridge, registers and memories."""
         m = Module()
         m.submodules.registers = registers = RegisterFile()
-        bus = self._bridge(m)
+        m.submodules.stage = stage = BusStage()
+        connect(m, self._bridge(m), stage.near)
+        bus = stage.far
         request, known, from_memory = Signal(), Signal(), Signal()
         to_registers = Signal()
         window = bus.adr[OFFSET_BITS:]
@@ -201,24 +203,22 @@ class System(wiring.Component):
         return m
 
     def _bridge(self, m: Module) -> Any:
-        """Return the bus inside."""
+        """Return the master's side of the bus inside."""
         spec = self.spec
-        bus = Bus().flip().create()
         match spec.bridge:
             case "uart":
                 m.submodules.bridge = bridge = UartBone(spec.bit_clocks, spec.timeout_bits)
                 m.d.comb += [bridge.rx.eq(self.uart_rx), self.uart_tx.eq(bridge.tx)]
-                connect(m, bridge.bus, bus)
+                return bridge.bus
             case "wishbone":
-                return self.bus
+                return flipped(self.bus)
             case "axilite":
                 m.submodules.bridge = bridge = AxiLiteBridge()
                 for name, member in AxiLite().members.items():
                     outside, inside = getattr(self, f"s_axi_{name}"), getattr(bridge.axi, name)
                     to, of = (inside, outside) if member.flow == Out else (outside, inside)
                     m.d.comb += to.eq(of)
-                connect(m, bridge.bus, bus)
-        return bus
+                return bridge.bus
 
     def _describe(self, m: Module, registers: RegisterFile) -> None:
         """Connect what says what the engine is, and the interrupt."""
