@@ -92,7 +92,10 @@ class _NetworkLine:
 
 #: The network engine: LUT equivalents, flip-flops; on other families in the same proportion as
 #: those of `_LINES` to ECP5's.
-_NETWORK = (_NetworkLine(4800, 560, 100, 20, 65.5, 1), _NetworkLine(3130, 660, 60, 20, 50.5, 2))
+_NETWORK = (
+    _NetworkLine(4150, 380, 170, 70, 61, 8),
+    _NetworkLine(2500, 435, 125, 75, 45.5, 11),
+)
 
 
 #: LUTs and flip-flops that a network engine takes when it is placed, for one of its synthesised
