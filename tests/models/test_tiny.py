@@ -1,10 +1,14 @@
 """Networks of MLPerf Tiny's other shapes, from the file to the hardware."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from mulfree_boards import BOARDS, sizing
+from mulfree_boards.estimate import estimate
 from mulfree_firmware.commands import run
 from mulfree_models.commands import compile
 from mulfree_models.importers import tflite
@@ -13,6 +17,7 @@ from tests.models.test_tflite import peer
 from tests.models.tiny import NETWORKS
 
 SEED = 3
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
 
 
 def mulfree(command, *words):
@@ -23,10 +28,10 @@ def mulfree(command, *words):
 
 @pytest.fixture(params=NETWORKS)
 def network(request, tmp_path):
-    """A model's file, inputs, and what TFLite makes of them."""
+    """A model's file, inputs, and what TFLite makes of them; the file has its name."""
     rng = np.random.default_rng(SEED)
     content = NETWORKS[request.param](rng).to_bytes()
-    path = tmp_path / "net.tflite"
+    path = tmp_path / f"{request.param}.tflite"
     path.write_bytes(content)
     graph = tflite.read(content, request.param)
     codes = inputs(rng, graph.tensors[graph.input], 2)
@@ -48,10 +53,15 @@ def test_compiled_as_it_is(network, tmp_path):
 
 
 def test_a_board_has_room(network):
+    """As much of it as the page says."""
     path, _, _ = network
-    graph = tflite.read(path.read_bytes(), "net")
-    sized = sizing.of_graph(BOARDS["ulx3s-85f"], graph, {})
-    assert len(sized.spec.program_image(sized.program)) <= sized.spec.program_words
+    board = BOARDS["ulx3s-85f"]
+    sized = sizing.of_graph(board, tflite.read(path.read_bytes(), "net"), {})
+    core, ram = sized.spec.core, estimate(sized.spec, board.device.technology).ram
+    assert ram <= board.device.ram
+    (row,) = re.findall(rf"^\| {path.stem.replace('_', ' ')}: .*$", PAGE.read_text(), re.MULTILINE)
+    figures = f"| {core.outputs} outputs × {core.lanes} lanes | {sized.cycles:,} | {ram} |"
+    assert row.endswith(figures)
 
 
 @pytest.mark.parametrize("network", ["keyword_spotting"], indirect=True)

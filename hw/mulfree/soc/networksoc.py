@@ -207,7 +207,7 @@ class CheckSums(wiring.Component):
     valid, beat : In
         Half a word goes into the check sum, on each of `BEATS` edges: 0 and 1 those of the number.
     program, input, output : Out(32)
-        The CRCs, two edges after their last word.
+        The CRCs, three edges after their last word.
     """
 
     NONE, PROGRAM, INPUT, OUTPUT = range(4)
@@ -230,17 +230,25 @@ class CheckSums(wiring.Component):
         m.submodules.crc = total = crc.Processor(CRC32_ISO_HDLC(data_width=16))
         before, complete = Signal.like(self.kind), Signal()
         number = Value.cast(self.offset) | C(0, 32)
-        first = self.beat == 0
-        m.d.comb += [
-            total.valid.eq(self.valid),
-            total.data.eq(Cat(number, self.word).word_select(self.beat, 16)),
-            total.start.eq(self.valid & first & ((self.kind != before) | self.begin)),
+        half, kind = Signal(16), Signal.like(self.kind)
+        valid, begin, ends = Signal(), Signal(), Signal()
+        m.d.sync += [
+            half.eq(Cat(number, self.word).word_select(self.beat, 16)),
+            kind.eq(self.kind),
+            valid.eq(self.valid),
+            begin.eq(self.begin & (self.beat == 0)),
+            ends.eq(self.beat == self.BEATS - 1),
+            complete.eq(valid & ends),
         ]
-        m.d.sync += complete.eq(self.valid & (self.beat == self.BEATS - 1))
+        m.d.comb += [
+            total.valid.eq(valid),
+            total.data.eq(half),
+            total.start.eq(valid & ((kind != before) | begin)),
+        ]
         with m.If(self.forget):
             m.d.sync += before.eq(self.NONE)
-        with m.Elif(self.valid):
-            m.d.sync += before.eq(self.kind)
+        with m.Elif(valid):
+            m.d.sync += before.eq(kind)
         with m.If(complete), m.Switch(before):
             for kind, kept in (
                 (self.PROGRAM, self.program),
@@ -320,21 +328,22 @@ class NetworkSoc(System):
         place = Signal(range(size + 1))
         row, piece = Signal(range(spec.program_words + 1)), Signal(range(count))
         row_now, piece_now = Mux(first, 0, row), Mux(first, 0, piece)
-        # What has come of a word, the latest on top.
-        staged = Signal(32 * (count - 1), reset_less=True)
         whole = piece_now == count - 1
         with m.If(write):
             m.d.sync += [
                 place.eq(access.offset + 1),
-                staged.eq(Cat(staged, access.data)[32:]),
                 piece.eq(Mux(whole, 0, piece_now + 1)),
                 row.eq(row_now + whole),
             ]
-        m.d.comb += [
-            network.program_write.eq(write & whole),
-            network.program_address.eq(row_now),
-            network.program_data.eq(Cat(staged, access.data)),
-        ]
+        # The memory is all over the chip, so what is written goes there from registers.
+        came, ends, data = Signal(), Signal(), Signal(32, reset_less=True)
+        word = Signal(32 * count, reset_less=True)  # what has come of it, the latest on top
+        m.d.sync += [came.eq(write), network.program_write.eq(came & ends)]
+        with m.If(write):
+            m.d.sync += [network.program_address.eq(row_now), ends.eq(whole), data.eq(access.data)]
+        with m.If(came):
+            m.d.sync += word.eq(Cat(word, data)[32:])
+        m.d.comb += network.program_data.eq(word)
         in_order = first | (access.offset == place)
         return access.to["program"] & access.write & in_order & (access.offset < size)
 
