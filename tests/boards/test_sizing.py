@@ -59,6 +59,16 @@ def test_a_model_gets_the_fastest_that_fits(board):
     assert sized.cycles < small.cycles
 
 
+def test_more_of_a_chip():
+    """It can be asked for, by who knows that it will be routed."""
+    board = BOARDS["ulx3s-85f"]
+    with pytest.raises(BuildError, match="of which 70% may be used"):
+        sizing.of_graph(board, digits_graph(), {"outputs": 16, "lanes": 36})
+    sized = sizing.of_graph(board, digits_graph(), {"outputs": 16, "lanes": 36}, 0.8)
+    expected = estimate(sized.spec, board.device.technology)
+    assert 0.7 < expected.luts / board.device.luts <= 0.8
+
+
 def test_a_program_gets_an_engine_of_its_shape():
     shape = EngineShape(outputs=4, slice_channels=2, scalers=2, program_words=0)
     program = lower(replace(digits_graph(), rounding="double"), shape)

@@ -58,15 +58,17 @@ def plan(
 
 
 def build(
-    board: str, freq: float | None, baud: int, network: Path | None, firmware: Path | None,
-    ram_words: int | None, seed: int, directory: Path | None, dry_run: bool, fresh: bool,
-    as_json: bool, **values: Any,
+    board: str, freq: float | None, baud: int, network: Path | None, utilization: float | None,
+    firmware: Path | None, ram_words: int | None, seed: int, directory: Path | None,
+    dry_run: bool, fresh: bool, as_json: bool, **values: Any,
 ) -> int:  # fmt: skip
     """Build; return 1 where the timing is missed."""
     sized = None
     try:
         if network is not None:
-            sized = size(find(board), network, values)
+            sized = size(find(board), network, values, utilization or sizing.FILLED)
+        elif utilization is not None:
+            raise SpecError("utilization must come with --network, as nothing is sized otherwise")
         asked = dataclasses.replace(plan(find(board), values, freq, baud, sized), seed=seed)
         if firmware is not None:
             soft = softcore.beside(asked.board, asked.spec, firmware, ram_words)
@@ -117,7 +119,7 @@ def build(
     return 0
 
 
-def size(board: Board, network: Path, values: dict[str, Any]) -> Sized:
+def size(board: Board, network: Path, values: dict[str, Any], filled: float) -> Sized:
     """Return the engine for a program, a model or a shipped network.
 
     Raises
@@ -132,10 +134,10 @@ def size(board: Board, network: Path, values: dict[str, Any]) -> Sized:
         if name not in SIZED_BY and not any(name in sizing.own(kind) for kind in KINDS):
             raise SpecError(f"{name} must not be given with --network, which says what it is")
     if str(network) in SHIPPED:
-        return sizing.of_graph(board, digits_graph(), given)
+        return sizing.of_graph(board, digits_graph(), given, filled)
     if is_model(network):
-        return sizing.of_graph(board, read_model(network), given)
-    return sizing.of_program(board, read_network(network), given)
+        return sizing.of_graph(board, read_model(network), given, filled)
+    return sizing.of_program(board, read_network(network), given, filled)
 
 
 class _Shown:
@@ -285,6 +287,12 @@ command = click.Command(
             metavar="NET",
             help="a program (.mfp), a model (.tflite, .onnx) or digits: the fastest network engine "
             "for it that fits the board, in place of the board's own system",
+        ),
+        click.Option(
+            ["--utilization"],
+            type=click.FloatRange(0.05, 1),
+            help="part of the LUTs and flip-flops that an engine for a network may take, by "
+            f"estimate  [default: {sizing.FILLED:g}]",
         ),
         click.Option(
             ["--firmware"],

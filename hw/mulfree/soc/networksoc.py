@@ -317,7 +317,8 @@ class NetworkSoc(System):
         m.submodules.about = about = memory.Memory(shape=32, depth=len(words), init=words)
         read = about.read_port()
         m.d.comb += read.addr.eq(access.offset)
-        there = access.to["about"] & ~access.write & (access.offset < len(words))
+        there = Signal()
+        m.d.sync += there.eq(access.to["about"] & ~access.write & (access.offset < len(words)))
         return there, read.data
 
     def _program(self, m: Module, network: Any, access: Access, write: Value) -> Value:
