@@ -59,6 +59,13 @@ def test_a_model_gets_the_fastest_that_fits(board):
     assert sized.cycles < small.cycles
 
 
+def test_utilization_is_a_networks(run):
+    code, output, errors = run("build", "ulx3s-25f", "--utilization", "0.8", "--dry-run")
+    assert (code, output) == (2, "")
+    assert "utilization must come with --network" in errors
+    assert errors.count("\n") == 1
+
+
 def test_more_of_a_chip():
     """It can be asked for, by who knows that it will be routed."""
     board = BOARDS["ulx3s-85f"]
@@ -103,12 +110,15 @@ def test_refuses_with_layer_need_and_limit(tmp_path):
         sizing.of_graph(BOARDS["icebreaker"], digits_graph(), {})
 
 
-def test_dry_run(run, tmp_path):
-    code, output, errors = run("build", "ulx3s-25f", "--network", "digits", "--dry-run", "--json")
+@pytest.mark.parametrize("filled", [sizing.FILLED, 0.4])
+def test_dry_run(run, tmp_path, filled):
+    words = ["--utilization", filled] if filled != sizing.FILLED else []
+    words = ["build", "ulx3s-25f", "--network", "digits", *words, "--dry-run", "--json"]
+    code, output, errors = run(*words)
     assert (code, errors) == (0, "")
     facts = json.loads(output)
     spec = Spec.from_dict(facts["spec"])
-    sized = sizing.of_graph(BOARD, digits_graph(), {})
+    sized = sizing.of_graph(BOARD, digits_graph(), {}, filled)
     assert spec == sized.spec
     assert facts["network"]["cycles"] == sized.cycles
     rate = facts["clock_mhz"] * 1e6 / sized.cycles
@@ -126,6 +136,7 @@ def test_dry_run(run, tmp_path):
         (["absent.mfp"], "cannot read absent.mfp: No such file"),
         (["damaged.mfp"], "damaged.mfp: program's CRC-32 must be"),
         (["absent.tflite"], "model must be readable, not absent.tflite"),
+        (["digits", "--utilization", "1.5"], "1.5 is not in the range"),
         (["digits", "--lanes", "10"], "outputs must be a multiple of lanes / 9, and lanes 9, 18"),
     ],
 )

@@ -556,7 +556,8 @@ class MapMemory(wiring.Component):
 def block_memory(width: int, depth: int) -> Memory:
     """Return a memory for block RAM, whose user never reads where it writes on the same edge.
 
-    Synthesis cannot see that, and would build logic for the case around every block.
+    Synthesis cannot see that, and would build logic for the case around every block. The boards'
+    flow passes it on for memories with one or two ports that read, and no more.
     """
     attributes = {"ram_style": "block", "no_rw_check": 1}
     return Memory(shape=width, depth=depth, init=[], attrs=attributes)
