@@ -130,7 +130,7 @@ def design(plan: Plan) -> dict[str, str]:
     return {
         "top.il": _text(made.files["top.il"]),
         f"top.{way.constraints}": _text(pins),
-        **flow.script(way, (name for name in others if name.endswith(".v"))),
+        "synthesis.ys": flow.script(way, (name for name in others if name.endswith(".v"))),
         **others,
     }
 
@@ -149,7 +149,7 @@ def key(plan: Plan, commands: list[flow.Step]) -> str:
     packages = {"amaranth", "amaranth-boards", *(step.package for step in commands)}
     parts += [f"{package} {tools.version(package)}" for package in sorted(packages)]
     for root in (Path(mulfree.__file__).parent, Path(__file__).parent):
-        for path in sorted((*root.rglob("*.py"), *root.rglob("*.rdl"), *root.rglob("*.v"))):
+        for path in sorted((*root.rglob("*.py"), *root.rglob("*.rdl"))):
             parts.append(path.read_text())
     for part in parts:
         made_from.update(part.encode() + b"\0")

@@ -99,9 +99,9 @@ _NETWORK = (
 
 
 #: LUTs and flip-flops that a network engine takes when it is placed, for one of its synthesised
-#: ones: on ECP5 a carry chain's first sum is a LUT of its own, and the boards' flow keeps equal
-#: registers apart; on Gowin a flip-flop whose input is no LUT's output takes the LUT beside.
-_PLACED = {"ecp5": (1.06, 1.12), "gowin": (1.23, 1)}
+#: ones: on ECP5 carry chains have a beginning and an end of their own, and the boards' flow keeps
+#: equal registers apart; on Gowin a flip-flop whose input is no LUT's output takes the LUT beside.
+_PLACED = {"ecp5": (1.15, 1.12), "gowin": (1.23, 1)}
 #: LUT equivalents of a scaler that are for sums of feature maps.
 _SUMS = 175
 #: Memories of 16 × 4 in LUT-NA's tables, for a product.

