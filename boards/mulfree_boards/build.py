@@ -1,7 +1,7 @@
 """Builds: estimate, refuse or synthesise, place, route, pack, check; kept by content.
 
-What a build depends on is hashed: the system, the board, the clock, every generator's source and
-the tools' versions. A build that was made before is copied from the user's cache folder.
+What a build depends on is hashed: the files that the tools read, their commands and their versions.
+A build that was made before is copied from the user's cache folder.
 """
 
 import hashlib
@@ -10,12 +10,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mulfree
 from mulfree import tools
 from mulfree.files import write_bytes, write_text
 from mulfree.soc.system import SystemSpec
@@ -30,6 +29,8 @@ from mulfree_boards.top import BoardTop
 
 #: Files that a build leaves besides the bitstream and its facts.
 KEPT = ("synthesis.log", "route.log", "netlist.v", "routed.json")
+#: What the tools made of a build, kept with it; what was asked for is told when it is delivered.
+FOUND = "found.json"
 
 
 @dataclass(frozen=True)
@@ -139,21 +140,15 @@ def _text(content: str | bytes) -> str:
     return content.decode() if isinstance(content, bytes) else content
 
 
-def key(plan: Plan, commands: list[flow.Step]) -> str:
+def key(files: dict[str, str], commands: list[flow.Step]) -> str:
     """Return a hash of everything that a build depends on."""
-    made_from = hashlib.sha256()
-    parts = [plan.board.name, plan.spec.to_json(), repr(plan.clock_hz), repr(plan.pll)]
-    parts += [repr(step) for step in commands]
-    if plan.soft is not None:
-        parts += [plan.soft.spec.to_json(), *plan.soft.files.values()]
-    packages = {"amaranth", "amaranth-boards", *(step.package for step in commands)}
-    parts += [f"{package} {tools.version(package)}" for package in sorted(packages)]
-    for root in (Path(mulfree.__file__).parent, Path(__file__).parent):
-        for path in sorted((*root.rglob("*.py"), *root.rglob("*.rdl"))):
-            parts.append(path.read_text())
-    for part in parts:
-        made_from.update(part.encode() + b"\0")
-    return made_from.hexdigest()[:32]
+    packages = sorted({step.package for step in commands})
+    made_from = [files, [step.command for step in commands], _versions(packages)]
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    return {package: tools.version(package) for package in sorted(packages)}
 
 
 def cache_directory() -> Path:
@@ -169,8 +164,8 @@ def build(
 ) -> Path:
     """Build, or find the build; return its folder.
 
-    The folder has the bitstream, ``mulfree_BOARD.json`` with what it takes, the tools' logs and
-    the netlists. It appears when all of it is there.
+    The folder has the bitstream, what it takes, the tools' logs and the netlists. It appears when
+    all of it is there.
 
     Parameters
     ----------
@@ -196,27 +191,31 @@ def build(
     commands = steps(plan, platform)
     if tool := flow.missing(commands):
         raise BuildError(f"{tool} is not installed; run `pip install 'mulfree[boards]'`")
-    folder = cache_directory() / key(plan, commands)
+    begin("generating")
+    files = design(plan)
+    folder = cache_directory() / key(files, commands)
     if folder.exists() and not fresh:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix="building-"))
     try:
         started = time.monotonic()
-        begin("generating")
-        for name, text in design(plan).items():
+        for name, text in files.items():
             (work / name).write_text(text)
         for step in commands:
             begin(step.title)
             flow.run(step, work, tick)
-        facts = _facts(plan, work) | {"seconds": round(time.monotonic() - started, 1)}
+        found = _found(plan, work) | {
+            "versions": _versions(step.package for step in commands),
+            "seconds": round(time.monotonic() - started, 1),
+        }
         ready = work / "ready"
         ready.mkdir()
         way = FLOWS[plan.board.device.technology]
         (work / f"top.{way.bitstream}").rename(ready / plan.bitstream)
         for name in KEPT:
             (work / name).rename(ready / name)
-        write_text(ready / f"{plan.name}.json", json.dumps(facts, indent=2) + "\n")
+        (ready / FOUND).write_text(json.dumps(found))
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -229,16 +228,15 @@ def build(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _facts(plan: Plan, work: Path) -> dict[str, Any]:
-    """Return what was built, after looking whether the array is in it.
+def _found(plan: Plan, work: Path) -> dict[str, Any]:
+    """Return what the tools made of a plan, after looking whether the array is in it.
 
     Raises
     ------
     BuildError
         The optimiser has removed the array.
     """
-    device = plan.board.device
-    routed = flow.report(plan.board, FLOWS[device.technology], work)
+    routed = flow.report(plan.board, FLOWS[plan.board.device.technology], work)
     there = presence.cells_under(
         json.loads((work / "routed.json").read_text()),
         presence.array_of(plan.spec, plan.soft is not None),
@@ -248,23 +246,25 @@ def _facts(plan: Plan, work: Path) -> dict[str, Any]:
             f"only {presence.total(there)} cells of the array are in the routed design: it was "
             "optimised away, which is a mistake in mulfree"
         )
-    asked = plan.clock_hz / 1e6
+    return {
+        "used": routed.used,
+        "array_cells": dict(sorted(there.items())),
+        "fmax_mhz": routed.fmax_mhz,
+        "meets_timing": routed.fmax_mhz >= plan.clock_hz / 1e6,
+    }
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    """Return what was asked for."""
+    device = plan.board.device
     return {
         "board": plan.board.name,
         "device": device.name,
         "bitstream": plan.bitstream,
-        "used": routed.used,
         "available": {"lut": device.luts, "ff": device.ff, "ram": device.ram, "dsp": device.dsp},
         "estimated": {"lut": plan.estimate.luts, "ff": plan.estimate.ff, "ram": plan.estimate.ram},
-        "array_cells": dict(sorted(there.items())),
-        "asked_mhz": round(asked, 6),
+        "asked_mhz": round(plan.clock_hz / 1e6, 6),
         "seed": plan.seed,
-        "fmax_mhz": routed.fmax_mhz,
-        "meets_timing": routed.fmax_mhz >= asked,
-        "versions": {
-            package: tools.version(package)
-            for package in sorted({s.package for s in steps(plan, plan.board.load_platform())})
-        },
         "spec": plan.spec.to_dict(),
         "soft_core": None if plan.soft is None else {"ram_words": plan.soft.spec.ram_words},
     }
@@ -275,12 +275,13 @@ def deliver(plan: Plan, built: Path, directory: Path) -> dict[str, Any]:
 
     A design that misses its timing leaves its logs but no bitstream, not even an older one.
     """
-    facts = json.loads((built / f"{plan.name}.json").read_text())
+    facts = _planned(plan) | json.loads((built / FOUND).read_text())
     bitstream = directory / plan.bitstream
     if not facts["meets_timing"]:
         bitstream.unlink(missing_ok=True)
-    for name in (*KEPT, f"{plan.name}.json"):
+    for name in KEPT:
         write_bytes(directory / name, (built / name).read_bytes())
+    write_text(directory / f"{plan.name}.json", json.dumps(facts, indent=2) + "\n")
     if facts["meets_timing"]:
         write_bytes(bitstream, (built / plan.bitstream).read_bytes())
     os.utime(built)

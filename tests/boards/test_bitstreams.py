@@ -124,7 +124,8 @@ def test_a_seed_is_another_build(board: str) -> None:
     commands = [build.steps(p, p.board.load_platform()) for p in (first, ninth)]
     words = commands[1][1].command
     assert words[words.index("--seed") + 1] == "9"
-    assert build.key(first, commands[0]) != build.key(ninth, commands[1])
+    files = build.design(first)
+    assert build.key(files, commands[0]) != build.key(files, commands[1])
 
 
 def test_a_missing_array_is_noticed() -> None:

@@ -56,7 +56,7 @@ def test_a_build_depends_on_the_firmware(words, tmp_path):
     plans = [
         plan(words), plan(other), plan(words, 2048), dataclasses.replace(plan(words), soft=None)
     ]  # fmt: skip
-    assert len({build.key(asked, []) for asked in plans}) == len(plans)
+    assert len({build.key(build.design(asked), []) for asked in plans}) == len(plans)
 
 
 def test_the_memory_is_counted(words):
