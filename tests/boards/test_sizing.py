@@ -44,6 +44,8 @@ def assert_fits(board, sized):
     assert expected.luts <= sizing.FILLED * board.device.luts
     assert expected.ff <= sizing.FILLED * board.device.ff
     assert expected.ram <= board.device.ram
+    if sized.spec.core.unit == "lutna":  # a tile lies in small memories
+        assert sized.spec.core.table_lanes % sized.spec.core.fill_lanes == 0
     sized.program.check_runs_on(EngineShape.of(sized.spec))
     assert len(sized.spec.program_image(sized.program)) <= sized.spec.program_words
 
